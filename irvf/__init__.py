@@ -1,0 +1,1 @@
+"""Instruction-driven fusion of thermal and RGB images."""

@@ -1,0 +1,86 @@
+"""``irvf fuse``: two image files in, one fused image out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from irvf.frames import Frame, FramePair
+from irvf.instruction.instruction import Instruction
+from irvf.instruction.interpreter import Interpreter
+from irvf.instruction.tasks import load_tasks
+from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig
+
+_ENCODINGS = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16", np.dtype(np.float32): "32FC1"}
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``irvf fuse``."""
+    parser = commands.add_parser("fuse", help="fuse a thermal and an RGB image file", description=__doc__)
+    parser.add_argument("thermal", type=Path, help="8-bit, 16-bit or float image, one channel")
+    parser.add_argument("rgb", type=Path, help="colour image, aligned with the thermal one")
+    parser.add_argument("-o", "--output", type=Path, default=Path("fused.png"))
+    parser.add_argument("--instruction", default="", help="what the image is for, e.g. 'detect pedestrians'")
+    parser.add_argument("--overlay", type=Path, help="also write the image with the detections drawn")
+    parser.add_argument("--model", default=PipelineConfig.model, help="model folder, or max, average, laplacian")
+    parser.add_argument("--scale", type=float, default=1.0, help="processing scale of the network, 0.1 to 1")
+    parser.set_defaults(run=run)
+
+
+def read_image(path: Path, *, color: bool) -> Frame:
+    """Read an image file as a frame.
+
+    Args:
+        path: any format of OpenCV.
+        color: RGB is wanted (``bgr8``); otherwise one channel, of the file's own depth.
+
+    Raises:
+        ValueError: no readable image, or of a depth that is not supported.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR if color else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError(f"{path} is not a readable image")
+    encoding = "bgr8" if color else _ENCODINGS.get(image.dtype)
+    if encoding is None:
+        raise ValueError(f"{path} has pixels of type {image.dtype}; allowed: {', '.join(map(str, _ENCODINGS))}")
+    return Frame(image, encoding)
+
+
+def interpret(text: str) -> Instruction:
+    """Return the instruction that a text means; without text, viewing.
+
+    Raises:
+        ValueError: the text is not understood; says what is.
+    """
+    return Interpreter(load_tasks()).interpret(text or "viewing").instruction(sequence=1)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fuse and write."""
+    instruction = interpret(arguments.instruction)
+    pipeline = FusionPipeline(PipelineConfig(model=arguments.model), LiveConfig(processing_scale=arguments.scale))
+    pair = FramePair(read_image(arguments.thermal, color=False), read_image(arguments.rgb, color=True))
+    result = pipeline.fuse(pair, instruction)
+    _write(arguments.output, result.fused)
+    if arguments.overlay:
+        _write(arguments.overlay, pipeline.draw_overlay(result, instruction))
+    for detection in result.detections:
+        box = detection.box
+        print(
+            f"{detection.label} {detection.score:.2f} "
+            f"({box.x_min:.1f}, {box.y_min:.1f}) to ({box.x_max:.1f}, {box.y_max:.1f})"
+        )
+    print(f"{arguments.output} ({instruction.task.name}, {sum(result.stage_ms.values()):.0f} ms)")
+    return 0
+
+
+def _write(path: Path, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise ValueError(f"cannot write {path}: give a name that ends in .png or .jpg") from error
+    if not written:
+        raise OSError(f"cannot write {path}: does the folder exist, and is there room?")

@@ -1,0 +1,1 @@
+"""Pixels: ranges, colours, registration, plain fusions, drawing. Needs no model."""

@@ -1,0 +1,167 @@
+"""Stage 1 of the IRVF paper: train the base fusion network on unlabelled pairs (sections 3.2 and 4.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from irvf.frames import Image8
+from irvf.networks.base_fusion import BaseFusionNetwork
+from irvf.training.checkpoint import load_checkpoint, save_checkpoint
+from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back
+from irvf.training.losses import FusionLoss, fusion_loss
+
+
+@dataclass(frozen=True)
+class CropPhase:
+    """A stretch of the training with one crop size."""
+
+    until: float  # share of all steps at which the phase ends, 0..1
+    side: int  # side of the square crop in pixels
+    batch: int  # crops a step
+
+
+@dataclass(frozen=True)
+class BaseTrainingConfig:
+    """All that decides the result of a stage-1 training; the paper's values where it gives one."""
+
+    channels: int = 8  # C
+    blocks: int = 4  # M
+    steps: int = 6500  # the paper's 100 epochs of 388 pairs in batches of 6
+    seed: int = 0
+    learning_rate: float = 1e-4  # at both ends
+    peak_learning_rate: float = 1e-3
+    warm_up: float = 0.2  # share of the steps that climb to the peak: 20 of 100 epochs
+    brightness_weight: float = 0.2  # lambda of Eq. 5
+    max_gradient_norm: float = 1.0
+    # Small crops first because a step costs their area; large ones last because the global pooling of the
+    # feature fusion must see statistics like those of whole images.
+    crops: tuple[CropPhase, ...] = (CropPhase(0.85, 96, 6), CropPhase(1.0, 224, 2))
+    scales: tuple[float, float] = (0.5, 1.1)  # of the image before the crop
+    thermal_gamma: tuple[float, float] = (0.7, 1.4)  # range controls differ between cameras
+    datasets: tuple[str, ...] = ()  # sub-folders of the data folder; empty takes all
+    first_held: dict[str, str] = field(default_factory=dict)  # data set -> first held-back name
+    save_every: int = 250
+
+
+def learning_rate(config: BaseTrainingConfig, step: int) -> float:
+    """Linear climb to the peak over the first ``warm_up`` share, linear fall back over the rest."""
+    share = step / config.steps
+    rise = share / config.warm_up if share < config.warm_up else (1 - share) / (1 - config.warm_up)
+    return config.learning_rate + (config.peak_learning_rate - config.learning_rate) * rise
+
+
+def sample_batch(pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig, step: int) -> tuple[Tensor, Tensor]:
+    """Cut the batch of one step; the same seed and step give the same batch, so a resumed run repeats it.
+
+    Args:
+        pairs: thermal and luma planes, ``[H x W]`` uint8.
+        config: sizes and ranges.
+        step: number of the step.
+
+    Returns:
+        Thermal and luma, each ``[B x 1 x side x side]`` float32 in 0..1.
+    """
+    phase = next((phase for phase in config.crops if step < phase.until * config.steps), config.crops[-1])
+    rng = np.random.default_rng((config.seed, step))
+    batch = np.empty((2, phase.batch, 1, phase.side, phase.side), np.float32)
+    for index, choice in enumerate(rng.integers(len(pairs), size=phase.batch)):
+        thermal, luma = cut_crop(pairs[choice], phase.side, rng, config.scales)
+        batch[0, index, 0] = (thermal / np.float32(255)) ** rng.uniform(*config.thermal_gamma)
+        batch[1, index, 0] = luma / np.float32(255)
+    return torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
+
+
+def load_planes(pairs: list[PairFiles]) -> list[tuple[Image8, Image8]]:
+    """Read pairs as thermal and luma planes ``[H x W]`` uint8; unreadable ones raise, all named in one message."""
+    planes: list[tuple[Image8, Image8]] = []
+    faults: list[str] = []
+    for pair in pairs:
+        try:
+            thermal, rgb = pair.load()
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        planes.append((thermal, np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)))
+    if faults:
+        raise ValueError(f"{len(faults)} pairs cannot be used: " + "; ".join(faults[:20]))
+    return planes
+
+
+@torch.no_grad()
+def validate(network: BaseFusionNetwork, pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig) -> float:
+    """Return the mean fusion loss over whole held-back images (NaN without any)."""
+    device = next(network.parameters()).device
+    network.eval()
+    losses = []
+    for thermal, luma in pairs:
+        first, second = (torch.from_numpy(plane / np.float32(255))[None, None].to(device) for plane in (thermal, luma))
+        losses.append(float(fusion_loss(network(first, second), first, second, config.brightness_weight).total))
+    network.train()
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def _train_step(
+    network: BaseFusionNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    config: BaseTrainingConfig,
+) -> FusionLoss:
+    loss = fusion_loss(network(*batch), *batch, config.brightness_weight)
+    optimizer.zero_grad()
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+    optimizer.step()
+    return loss
+
+
+def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str = "cpu") -> BaseFusionNetwork:
+    """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
+
+    Args:
+        data: folder of pairs as :func:`irvf.training.data.find_pairs` takes it.
+        output: folder for the checkpoint and the log; made if missing.
+        config: what to train.
+        device: torch device, e.g. ``cpu`` or ``cuda``.
+
+    Returns:
+        The trained network, in evaluation mode.
+
+    Raises:
+        ValueError: unusable data, or a checkpoint of another configuration.
+        FloatingPointError: the loss became not finite; the last checkpoint is kept.
+    """
+    torch.manual_seed(config.seed)
+    training, held = hold_back(find_pairs(data, config.datasets), config.first_held)
+    pairs, held_pairs = load_planes(training), load_planes(held)
+    network = BaseFusionNetwork(config.channels, config.blocks).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint = output / "checkpoint.safetensors"
+    start = load_checkpoint(checkpoint, {"network": network}, optimizer) if checkpoint.exists() else 0
+    progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", desc="base")
+    running = math.nan
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        thermal, luma = sample_batch(pairs, config, step)
+        loss = float(_train_step(network, optimizer, (thermal.to(device), luma.to(device)), config).total)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss} at step {step}; the last good weights are in {checkpoint}")
+        running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
+        progress.set_postfix(loss=f"{running:.4f}", refresh=False)
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_checkpoint(checkpoint, step + 1, {"network": network}, optimizer)
+            with (output / "log.csv").open("a", encoding="utf-8") as log:
+                log.write(f"{step + 1},{running:.5f}\n")
+    tqdm.write(f"held-back fusion loss {validate(network, held_pairs, config):.4f} over {len(held_pairs)} pairs")
+    network.eval()
+    return network

@@ -1,0 +1,56 @@
+"""Training state on disk: safetensors with a JSON header, never pickle; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def save_checkpoint(path: Path, step: int, modules: dict[str, nn.Module], optimizer: Optimizer) -> None:
+    """Write modules, optimiser state and step to ``path`` through a temporary file beside it."""
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    state = optimizer.state_dict()
+    for index, entry in state["state"].items():
+        tensors.update({f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in entry.items()})
+    # channels_last tensors are views in another memory order, which the format does not take
+    tensors = {key: value.contiguous(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"step": str(step), "groups": json.dumps(groups)})
+    os.replace(temporary, path)  # noqa: PTH105  (atomic by its documentation; Path.replace says nothing of it)
+
+
+def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer) -> int:
+    """Restore what :func:`save_checkpoint` wrote and return its step.
+
+    Raises:
+        ValueError: the file holds other modules than these.
+    """
+    tensors: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        for key in file.keys():  # noqa: SIM118  (not a dict: it has no __iter__)
+            tensors[key] = file.get_tensor(key)
+    for name, module in modules.items():
+        weights = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{path} was written by another configuration; give another --output: {error}") from error
+    state = optimizer.state_dict()
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, field = key.split("/")
+            entries.setdefault(int(index), {})[field] = value
+    for group, saved in zip(state["param_groups"], json.loads(metadata["groups"]), strict=True):
+        group.update(saved)
+    optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
+    return int(metadata["step"])

@@ -1,0 +1,133 @@
+"""Aligned thermal / RGB image folders: finding the pairs, splitting them, cutting training crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irvf.frames import Image8
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """One aligned pair on disk: ``dataset/thermal/NAME.*`` and ``dataset/rgb/NAME.*``."""
+
+    dataset: str
+    name: str
+    thermal: Path
+    rgb: Path
+
+    def load(self) -> tuple[Image8, Image8]:
+        """Read both images.
+
+        Returns:
+            Thermal ``[H x W]`` and RGB ``[H x W x 3]``, uint8, same size.
+
+        Raises:
+            ValueError: a file is no readable image, or the sizes differ.
+        """
+        thermal = cv2.imread(str(self.thermal), cv2.IMREAD_GRAYSCALE)
+        bgr = cv2.imread(str(self.rgb), cv2.IMREAD_COLOR)
+        if thermal is None or bgr is None:
+            raise ValueError(f"{self.thermal if thermal is None else self.rgb} is not a readable image")
+        if thermal.shape != bgr.shape[:2]:
+            raise ValueError(
+                f"{self.dataset}/{self.name}: thermal is {thermal.shape[1]}x{thermal.shape[0]}, "
+                f"RGB {bgr.shape[1]}x{bgr.shape[0]}; the pair must be aligned pixel to pixel"
+            )
+        return np.asarray(thermal, np.uint8), np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
+    """List the pairs under ``root``, sorted by data set and name.
+
+    Args:
+        root: a folder with ``thermal/`` and ``rgb/``, or a folder of such folders.
+        datasets: names of the sub-folders to take; empty takes all that hold pairs.
+
+    Raises:
+        ValueError: nothing found, a named set is missing, or images without a partner of the same name; all
+            of them are listed.
+    """
+    if (root / "thermal").is_dir() and (root / "rgb").is_dir():
+        folders = [root]
+    else:
+        named = [root / name for name in datasets] or (sorted(root.iterdir()) if root.is_dir() else [])
+        folders = [folder for folder in named if (folder / "thermal").is_dir() and (folder / "rgb").is_dir()]
+        missing = sorted(set(datasets) - {folder.name for folder in folders})
+        if missing:
+            raise ValueError(f"no thermal/ and rgb/ folders for {', '.join(missing)} under {root}")
+    pairs: list[PairFiles] = []
+    alone: list[str] = []
+    for folder in folders:
+        thermal, rgb = _images(folder / "thermal"), _images(folder / "rgb")
+        alone += [f"{folder.name}/{name}" for name in sorted(set(thermal) ^ set(rgb))]
+        pairs += [PairFiles(folder.name, name, thermal[name], rgb[name]) for name in thermal if name in rgb]
+    if alone:
+        raise ValueError(f"{len(alone)} images have no partner of the same name: {', '.join(alone[:20])}")
+    if not pairs:
+        raise ValueError(
+            f"no pairs under {root}: expected thermal/NAME and rgb/NAME, or SET/thermal/NAME and SET/rgb/NAME"
+        )
+    return pairs
+
+
+def hold_back(pairs: Iterable[PairFiles], first_held: dict[str, str]) -> tuple[list[PairFiles], list[PairFiles]]:
+    """Split by contiguous blocks, because neighbouring frames look alike.
+
+    Args:
+        pairs: sorted as by :func:`find_pairs`.
+        first_held: data set -> name of its first held-back pair; that pair and all after it are held back.
+
+    Returns:
+        Training pairs and held-back pairs.
+    """
+    training: list[PairFiles] = []
+    held: list[PairFiles] = []
+    for pair in pairs:
+        first = first_held.get(pair.dataset)
+        (held if first is not None and pair.name >= first else training).append(pair)
+    return training, held
+
+
+def cut_crop(
+    images: Sequence[NDArray[Any]], side: int, rng: np.random.Generator, scales: tuple[float, float]
+) -> list[NDArray[Any]]:
+    """Cut the same random square out of every image, rescaled, flipped and turned by quarters at random.
+
+    Args:
+        images: ``[H x W]`` or ``[H x W x C]``, all of one size.
+        side: side of the crop in pixels.
+        rng: source of all randomness.
+        scales: lowest and highest scale of the image before the crop; raised where the image would not fill it.
+
+    Returns:
+        One ``[side x side (x C)]`` array for each image.
+    """
+    height, width = images[0].shape[:2]
+    scale = max(rng.uniform(*scales), side / min(height, width))
+    extent = min(round(side / scale), height, width)
+    top, left = int(rng.integers(height - extent + 1)), int(rng.integers(width - extent + 1))
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    crops = []
+    for image in images:
+        crop: NDArray[Any] = cv2.resize(
+            image[top : top + extent, left : left + extent],
+            (side, side),
+            interpolation=cv2.INTER_AREA if extent > side else cv2.INTER_LINEAR,
+        )
+        crop = np.rot90(crop, turns)
+        crops.append(np.ascontiguousarray(crop[:, ::-1] if flip else crop))
+    return crops

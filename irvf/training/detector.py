@@ -1,0 +1,176 @@
+"""Train the person / bicycle / car detector on fused images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from irvf.networks.box_detector import BoxDetectorNetwork
+from irvf.pipeline import ImageFusion
+from irvf.training.checkpoint import load_checkpoint, save_checkpoint
+from irvf.training.data import PairFiles, find_pairs, hold_back
+from irvf.training.detection_data import (
+    LabelledImage,
+    Window,
+    adjust_tones,
+    compose_mosaic,
+    cut_window,
+    overlap,
+    read_yolo_boxes,
+)
+from irvf.training.detection_loss import Targets, detection_loss
+
+
+@dataclass(frozen=True)
+class DetectorTrainingConfig:
+    """All that decides the result of a detector training."""
+
+    labels: tuple[str, ...] = ("person", "bicycle", "car")
+    dataset: str = "msrs"
+    boxes: str = "boxes_fusion"  # annotation pass that is learned
+    doubtful_boxes: tuple[str, ...] = ("boxes_infrared", "boxes_visible")  # objects only they name are ignored
+    fusions: tuple[str, ...] = ("max", "average", "laplacian", "irvf")  # blended at random, so that none is favoured
+    first_held: dict[str, str] = field(default_factory=dict)  # data set -> first held-back name
+    steps: int = 9000
+    batch: int = 8
+    input_size: tuple[int, int] = (480, 640)  # height and width that the exported network runs at
+    side: int = 320  # of the square training windows in pixels
+    scales: tuple[float, float] = (0.6, 1.6)
+    mosaic_share: float = 0.4  # of the windows, until the last fifth of the steps, which sees none
+    learning_rate: float = 2e-3
+    warm_up_steps: int = 300
+    weight_decay: float = 0.05
+    average_decay: float = 0.998  # of the exponential moving average of the weights
+    max_gradient_norm: float = 10.0
+    seed: int = 0
+    save_every: int = 250
+
+
+def load_scenes(
+    pairs: Sequence[PairFiles], config: DetectorTrainingConfig, fusers: Sequence[ImageFusion]
+) -> list[LabelledImage]:
+    """Read pairs with their boxes and fuse each with every fuser.
+
+    Raises:
+        ValueError: an unreadable image or label file.
+    """
+    scenes = []
+    for pair in tqdm(pairs, desc="fusing", unit="pair"):
+        thermal, rgb = pair.load()
+        height, width = thermal.shape
+        folder = pair.thermal.parent.parent
+
+        def read(
+            name: str, stem: str = pair.name, folder: Path = folder, size: tuple[int, int] = (width, height)
+        ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+            return read_yolo_boxes(folder / name / f"{stem}.txt", *size, len(config.labels))
+
+        boxes, labels = read(config.boxes)
+        doubtful = np.concatenate([np.empty((0, 4), np.float32), *(read(name)[0] for name in config.doubtful_boxes)])
+        alone = overlap(doubtful, boxes).max(axis=1, initial=0.0) < 0.3
+        scenes.append(LabelledImage([fuse(thermal, rgb) for fuse in fusers], boxes, labels, doubtful[alone]))
+    return scenes
+
+
+def sample_windows(scenes: Sequence[LabelledImage], config: DetectorTrainingConfig, step: int) -> list[Window]:
+    """Cut the batch of one step; the same seed and step give the same batch."""
+    rng = np.random.default_rng((config.seed, step))
+    mosaics = config.mosaic_share if step < 0.8 * config.steps else 0.0
+    windows = []
+    for _ in range(config.batch):
+        if rng.uniform() < mosaics:
+            window = compose_mosaic(scenes, config.side, config.scales, rng)
+        else:
+            scene = scenes[int(rng.integers(len(scenes)))]
+            window = cut_window(scene, config.side, config.side, config.scales, rng)
+        windows.append(Window(adjust_tones(window.image, rng), window.boxes, window.labels, window.ignored))
+    return windows
+
+
+def to_batch(windows: Sequence[Window], device: torch.device) -> tuple[Tensor, list[Targets]]:
+    """Return images ``[B x 3 x side x side]`` in 0..1 and the objects of each."""
+    images = torch.from_numpy(np.stack([window.image for window in windows])).to(device).permute(0, 3, 1, 2) / 255
+    targets = [
+        Targets(*(torch.from_numpy(array).to(device) for array in (window.boxes, window.labels, window.ignored)))
+        for window in windows
+    ]
+    return images.contiguous(memory_format=torch.channels_last), targets
+
+
+def learning_rate(config: DetectorTrainingConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth."""
+    if step < config.warm_up_steps:
+        return config.learning_rate * (step + 1) / config.warm_up_steps
+    share = (step - config.warm_up_steps) / (config.steps - config.warm_up_steps)
+    return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+
+
+@torch.no_grad()
+def _follow(average: BoxDetectorNetwork, network: BoxDetectorNetwork, decay: float) -> None:
+    for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if slow.dtype.is_floating_point:
+            slow.lerp_(fast, 1 - decay)
+        else:
+            slow.copy_(fast)
+
+
+def train_detector(
+    data: Path, output: Path, config: DetectorTrainingConfig, fusers: Sequence[ImageFusion], device: str = "cpu"
+) -> BoxDetectorNetwork:
+    """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
+
+    Args:
+        data: folder that holds the data set's folder.
+        output: folder for the checkpoint and the log; made if missing.
+        config: what to train.
+        fusers: the fusions of ``config.fusions``.
+        device: torch device.
+
+    Returns:
+        The averaged network, in evaluation mode.
+
+    Raises:
+        ValueError: unusable data, or a checkpoint of another configuration.
+        FloatingPointError: the loss became not finite; the last checkpoint is kept.
+    """
+    torch.manual_seed(config.seed)
+    training, _ = hold_back(find_pairs(data, (config.dataset,)), config.first_held)
+    network, average = (BoxDetectorNetwork(len(config.labels)).to(device) for _ in range(2))
+    for module in (network, average):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint = output / "checkpoint.safetensors"
+    modules = {"network": network, "average": average}
+    start = load_checkpoint(checkpoint, modules, optimizer) if checkpoint.exists() else 0
+    scenes = load_scenes(training, config, fusers) if start < config.steps else []
+    progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", desc="detector")
+    running = math.nan
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        images, targets = to_batch(sample_windows(scenes, config, step), torch.device(device))
+        loss = detection_loss(network(images), targets)
+        if not math.isfinite(float(loss)):
+            raise FloatingPointError(f"loss is {float(loss)} at step {step}; the last good weights are in {checkpoint}")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+        optimizer.step()
+        _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
+        running = float(loss) if math.isnan(running) else 0.98 * running + 0.02 * float(loss)
+        progress.set_postfix(loss=f"{running:.3f}", refresh=False)
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_checkpoint(checkpoint, step + 1, modules, optimizer)
+            with (output / "log.csv").open("a", encoding="utf-8") as log:
+                log.write(f"{step + 1},{running:.4f}\n")
+    average.eval()
+    return average

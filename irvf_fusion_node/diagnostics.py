@@ -1,0 +1,179 @@
+"""What the node counts and times, and how it says so on ``/diagnostics``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from irvf.instruction.instruction import Instruction
+from irvf_fusion_node.instructions import Answer
+from irvf_fusion_node.pairing import StreamCounts
+
+LATENCIES_KEPT = 300
+STALL_AFTER = 2.0
+"""Seconds without a fused pair after which an active node warns."""
+
+
+class Statistics:
+    """Counts by reason and recent latencies by stage. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._latency_ms: dict[str, deque[float]] = {}
+        self._gaps_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._last_fused = -float("inf")
+        self._recent: deque[float] = deque(maxlen=LATENCIES_KEPT)
+
+    def count(self, name: str) -> int:
+        """Add one to a counter and return it."""
+        with self._lock:
+            self._counts[name] += 1
+            return self._counts[name]
+
+    def fused(self, gap_ms: float, stages: Mapping[str, float]) -> None:
+        """Record a pair whose outputs were published, with the time of each stage in milliseconds."""
+        now = time.monotonic()
+        with self._lock:
+            self._counts["pairs.fused"] += 1
+            self._last_fused = now
+            self._recent.append(now)
+            self._gaps_ms.append(gap_ms)
+            for stage, duration in stages.items():
+                self._latency_ms.setdefault(stage, deque(maxlen=LATENCIES_KEPT)).append(duration)
+
+    def snapshot(self) -> Snapshot:
+        """Return all figures of this moment."""
+        with self._lock:
+            latency = {name: np.percentile(values, (50, 95)) for name, values in self._latency_ms.items()}
+            window = [moment for moment in self._recent if moment > time.monotonic() - 5]
+            return Snapshot(
+                counts=dict(self._counts),
+                latency_ms={name: (float(low), float(high)) for name, (low, high) in latency.items()},
+                gap_ms=float(np.median(np.abs(self._gaps_ms))) if self._gaps_ms else 0.0,
+                rate=(len(window) - 1) / (window[-1] - window[0]) if len(window) > 1 else 0.0,
+                since_fused=time.monotonic() - self._last_fused,
+            )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Figures of one moment.
+
+    Attributes:
+        counts: events so far, by name.
+        latency_ms: stage -> median and 95th percentile in milliseconds.
+        gap_ms: median distance of a pair's stamps.
+        rate: fused pairs a second over the last five seconds.
+        since_fused: seconds since the last fused pair; infinite before the first.
+    """
+
+    counts: Mapping[str, int]
+    latency_ms: Mapping[str, tuple[float, float]]
+    gap_ms: float
+    rate: float
+    since_fused: float
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What the node knows of itself when it reports.
+
+    Attributes:
+        name: fully qualified node name.
+        lifecycle: label of the lifecycle state.
+        problem: why the last configure failed or parameters were refused; empty when all is well.
+        model: fusion and detector.
+        engine: description of the engine, the hardware id.
+        instruction: in force; None while unconfigured.
+        answer: to the last instruction that was given.
+        streams: topic -> account of its frames; only while active.
+        publishers: topic -> number of publishers.
+    """
+
+    name: str
+    lifecycle: str
+    problem: str = ""
+    model: str = ""
+    engine: str = ""
+    instruction: Instruction | None = None
+    answer: Answer | None = None
+    streams: Mapping[str, StreamCounts] = field(default_factory=dict)
+    publishers: Mapping[str, int] = field(default_factory=dict)
+
+
+def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[DiagnosticStatus]:
+    """Return the node's three entries: fusion, input streams, instruction."""
+    return [_fusion(state, snapshot), _streams(state, snapshot), _instruction(state)]
+
+
+def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
+    values = {"lifecycle": state.lifecycle, "model": state.model, "engine": state.engine}
+    values["rate_hz"] = f"{snapshot.rate:.1f}"
+    for stage, (median, high) in snapshot.latency_ms.items():
+        values[f"{stage}.p50_ms"], values[f"{stage}.p95_ms"] = f"{median:.2f}", f"{high:.2f}"
+    values.update({name: str(count) for name, count in sorted(snapshot.counts.items())})
+    level, message = DiagnosticStatus.OK, state.lifecycle
+    if state.problem:
+        level, message = DiagnosticStatus.ERROR, state.problem
+    elif state.lifecycle == "active":
+        message = f"{snapshot.rate:.1f} fused pairs a second"
+    return _status(state, "fusion", level, message, values)
+
+
+def _streams(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
+    values = {"gap.median_ms": f"{snapshot.gap_ms:.2f}"}
+    for topic, counts in state.streams.items():
+        values[f"{topic}.publishers"] = str(state.publishers.get(topic, 0))
+        values[f"{topic}.received"] = str(counts.received)
+        values[f"{topic}.paired"] = str(counts.paired)
+        values[f"{topic}.waiting"] = str(counts.waiting)
+        values.update({f"{topic}.dropped.{reason.value}": str(n) for reason, n in counts.dropped.items()})
+    level, message = DiagnosticStatus.OK, "pairs arrive"
+    if state.lifecycle != "active":
+        message = "not active"
+    elif snapshot.since_fused > STALL_AFTER:
+        level, message = DiagnosticStatus.WARN, _why_silent(state)
+    return _status(state, "input streams", level, message, values)
+
+
+def _why_silent(state: NodeState) -> str:
+    unpublished = [topic for topic in state.streams if not state.publishers.get(topic)]
+    if unpublished:
+        return f"no pairs: nobody publishes {' and '.join(unpublished)}"
+    silent = [topic for topic, counts in state.streams.items() if not counts.received]
+    if silent:
+        return f"no pairs: nothing usable has arrived on {' and '.join(silent)}"
+    return "no pairs: stamps too far apart, streams stalled, or images refused; the counts by reason say which"
+
+
+def _instruction(state: NodeState) -> DiagnosticStatus:
+    current, answer = state.instruction, state.answer
+    if current is None or answer is None:
+        return _status(state, "instruction", DiagnosticStatus.OK, "none", {})
+    values = {
+        "text": current.text,
+        "task": current.task.name,
+        "classes": ", ".join(current.classes) or "all",
+        "sequence": str(current.sequence),
+        "confidence": f"{current.confidence:.2f}",
+        "last text": answer.text,
+    }
+    level = DiagnosticStatus.OK if answer.accepted else DiagnosticStatus.WARN
+    return _status(state, "instruction", level, answer.message, values)
+
+
+def _status(state: NodeState, part: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=level,
+        name=f"{state.name.lstrip('/')}: {part}",
+        message=message,
+        hardware_id=state.engine or "none",
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )

@@ -1,0 +1,93 @@
+"""The instruction in force: taken from topic and service, kept as an immutable value, shown to whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irvf.instruction.interpreter import Interpretation, Interpreter
+from irvf.instruction.tasks import TaskTable
+from irvf.pipeline import FusionPipeline
+from irvf_msgs.msg import ActiveInstruction
+from irvf_msgs.srv import SetInstruction
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of the last text that was given."""
+
+    text: str
+    accepted: bool
+    message: str
+
+
+class InstructionDesk:
+    """Takes texts, keeps the instruction in force and the answer to the last text.
+
+    Texts come from the executor's thread. The attributes may be read from any: they are replaced, never changed.
+
+    Args:
+        tasks: what can be asked for.
+        pipeline: what can be done.
+        initial: text of the first instruction.
+
+    Attributes:
+        current: the instruction in force.
+        answer: to the last text.
+
+    Raises:
+        ValueError: the first instruction is not understood.
+    """
+
+    def __init__(self, tasks: TaskTable, pipeline: FusionPipeline, initial: str) -> None:
+        self._interpreter = Interpreter(tasks)
+        self._pipeline = pipeline
+        first = self._read(initial)
+        if not first.accepted:
+            raise ValueError(f"instruction.initial is not understood: {first.message}")
+        self.current = first.instruction(sequence=1)
+        self.answer = self._answer(first)
+
+    def give(self, text: str) -> Answer:
+        """Take a text: from now on it is the instruction, or it is refused and the one before stays."""
+        read = self._read(text)
+        if read.accepted:
+            self.current = read.instruction(self.current.sequence + 1)
+        self.answer = self._answer(read)
+        return self.answer
+
+    def _read(self, text: str) -> Interpretation:
+        """Interpret a text, and refuse classes that the detector does not know."""
+        read = self._interpreter.interpret(text)
+        known = self._pipeline.labels
+        unknown = [name for name in read.classes if known and name not in known]
+        if unknown:
+            reason = f"the detector does not know {', '.join(unknown)}; it knows {', '.join(known)}"
+            return Interpretation(read.text, None, (), 0.0, reason)
+        return read
+
+    def _answer(self, read: Interpretation) -> Answer:
+        missing = self._pipeline.missing_heads(read.task) if read.task else ()
+        hint = f"; no model for {', '.join(missing)} is loaded, so only the fused image is published" if missing else ""
+        return Answer(read.text, read.accepted, read.message + hint)
+
+    def message(self) -> ActiveInstruction:
+        """Return the state of things, without the time."""
+        current = self.current
+        return ActiveInstruction(
+            sequence=current.sequence,
+            text=self.answer.text,
+            accepted=self.answer.accepted,
+            message=self.answer.message,
+            task=current.task.name,
+            classes=list(current.classes),
+            outputs=list(self._pipeline.outputs(current)),
+            confidence=current.confidence,
+        )
+
+    def fill(self, response: SetInstruction.Response) -> SetInstruction.Response:
+        """Answer the service."""
+        current = self.current
+        response.accepted, response.message = self.answer.accepted, self.answer.message
+        response.sequence, response.task = current.sequence, current.task.name
+        response.classes, response.confidence = list(current.classes), current.confidence
+        return response

@@ -1,0 +1,367 @@
+"""The fusion node: messages in, one walk through the pipeline, messages out. It computes no pixel itself."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
+
+from irvf.frames import FramePair
+from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
+from irvf.imaging.errors import FrameError
+from irvf.instruction.tasks import load_tasks
+from irvf.pipeline import FusionPipeline
+from irvf_fusion_node.conversions import (
+    ImageConversion,
+    image_conversion,
+    stamp_to_ns,
+)
+from irvf_fusion_node.diagnostics import NodeState, Statistics, diagnostic_statuses
+from irvf_fusion_node.instructions import InstructionDesk
+from irvf_fusion_node.outputs import Outputs
+from irvf_fusion_node.pairing import Pair, StampPairer, Stream
+from irvf_fusion_node.parameters import NodeConfig, Parameters
+from irvf_fusion_node.worker import InferenceThread
+from irvf_msgs.msg import FusionStatus
+from irvf_msgs.srv import SetInstruction
+
+WARNING_PERIOD = 5.0
+"""Seconds between two warnings of the same reason."""
+_STOP_TIMEOUT = 30.0
+_ENCODINGS = {Stream.THERMAL: THERMAL_ENCODINGS, Stream.RGB: RGB_ENCODINGS}
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """An image message and the monotonic time in ns at which it came."""
+
+    message: Image
+    arrival: int
+
+
+@dataclass
+class Configured:
+    """What configure makes and cleanup gives back."""
+
+    config: NodeConfig
+    pipeline: FusionPipeline
+    conversion: ImageConversion
+    desk: InstructionDesk
+    outputs: Outputs
+
+
+@dataclass
+class Active:
+    """What activate makes and deactivate gives back."""
+
+    pairer: StampPairer[Arrived]
+    worker: InferenceThread[Pair[Arrived]]
+    subscriptions: list[Subscription]
+
+
+class FusionNode(LifecycleNode):
+    """Lifecycle node that fuses thermal and RGB images under an instruction; see ``docs/architecture.md``."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__("irvf_fusion_node", automatically_declare_parameters_from_overrides=True, **arguments)
+        self.statistics = Statistics()
+        self._last_warning: dict[str, float] = {}
+        self._problem = ""
+        self._configured: Configured | None = None
+        self._active: Active | None = None
+        self._camera_info: CameraInfo | None = None
+        self._settings = Parameters(self)
+        for message in self._settings.unknown:
+            self._refuse("parameter.unknown", message)
+        for message in self._settings.invalid.values():
+            self._refuse("parameter.invalid", message)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._instruction_entities: list[Any] = []
+        # Diagnostics must come while the node is unconfigured and while simulated time stands still.
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._reporting = [
+            self.create_timer(1.0, self._publish_diagnostics, clock=steady),
+            self.create_timer(0.1, self._expire, clock=steady),
+        ]
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the node is to configure and activate itself."""
+        return bool(self.get_parameter("autostart").value)
+
+    # Lifecycle
+
+    def on_configure(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, load model and engine, warm up; on failure stay unconfigured and say why."""
+        try:
+            self._configure()
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
+            self._problem = f"cannot configure: {error}"
+            self.statistics.count("configure.failed")
+            self.get_logger().error(self._problem)
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        self._problem = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        if self._settings.invalid:
+            raise ValueError("; ".join(self._settings.invalid.values()))
+        config = self._settings.read()
+        tasks = load_tasks(Path(config.tasks_file) if config.tasks_file else None)
+        conversion = image_conversion(config.image_conversion)
+        pipeline = FusionPipeline(config.pipeline, config.live)
+        desk = InstructionDesk(tasks, pipeline, config.initial_instruction)
+        started = time.monotonic()
+        pipeline.warm_up()
+        self.get_logger().info(
+            f"model {pipeline.model_name}, engine {pipeline.engine_description}, "
+            f"warm after {time.monotonic() - started:.1f} s"
+        )
+        outputs = Outputs(self, conversion)
+        self._configured = Configured(config, pipeline, conversion, desk, outputs)
+        self._instruction_entities = [
+            self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
+            self.create_service(SetInstruction, "set_instruction", self._on_set_instruction),
+        ]
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the cameras and publish from now on."""
+        if self._configured is None:
+            return TransitionCallbackReturn.ERROR
+        result = super().on_activate(state)
+        config = self._configured.config
+        worker = InferenceThread(
+            partial(self._process, self._configured),
+            on_error=self._on_pair_error,
+            on_superseded=self._on_superseded,
+            on_discarded=self._on_discarded,
+        )
+        pairer: StampPairer[Arrived] = StampPairer(
+            config.max_gap, max_wait=config.max_wait, thermal_delay=config.thermal_delay
+        )
+        self._active = Active(pairer, worker, self._subscribe())
+        worker.start()
+        self._publish_instruction()
+        return result
+
+    def _subscribe(self) -> list[Subscription]:
+        options = QoSOverridingOptions.with_default_policies()
+        topics = [(Stream.THERMAL, "thermal/image_raw"), (Stream.RGB, "rgb/image_raw")]
+        subscriptions = [
+            self.create_subscription(
+                Image, topic, partial(self._on_image, stream), qos_profile_sensor_data, qos_overriding_options=options
+            )
+            for stream, topic in topics
+        ]
+        info = self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data)
+        return [*subscriptions, info]
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop publishing and let go of the cameras."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give model, engine and publishers back."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As cleanup, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured after a transition that failed half way."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _stop(self) -> None:
+        if self._active is None:
+            return
+        active, self._active = self._active, None
+        for subscription in active.subscriptions:
+            self.destroy_subscription(subscription)
+        if not active.worker.stop(_STOP_TIMEOUT):
+            self.get_logger().error(f"inference has not ended after {_STOP_TIMEOUT:.0f} s; it is left behind")
+
+    def _release(self) -> None:
+        self._stop()
+        for entity in self._instruction_entities:
+            destroy = self.destroy_subscription if isinstance(entity, Subscription) else self.destroy_service
+            destroy(entity)
+        self._instruction_entities = []
+        if self._configured is not None:
+            self._configured.outputs.close()
+            self._configured = None
+
+    # Callbacks of the executor: they only store
+
+    def _on_image(self, stream: Stream, message: Image) -> None:
+        if self._active is None:
+            return
+        try:
+            check_image(message, _ENCODINGS[stream])
+        except FrameError as error:
+            self._refuse(f"{stream.value}.refused.{error.reason}", f"{stream.value} image refused: {error}")
+            return
+        arrived = Arrived(message, time.monotonic_ns())
+        stamp = stamp_to_ns(message.header.stamp)
+        for pair in self._active.pairer.add(stream, arrived, stamp, arrived.arrival):
+            self._active.worker.put(pair)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _expire(self) -> None:
+        if self._active is not None:
+            for pair in self._active.pairer.expire(time.monotonic_ns()):
+                self._active.worker.put(pair)
+
+    def _instruct(self, text: str) -> None:
+        if self._configured is None:
+            return
+        answer = self._configured.desk.give(text)
+        if not answer.accepted:
+            self._refuse("instruction.refused", f"instruction refused: {answer.message}")
+        self._publish_instruction()
+
+    def _on_set_instruction(
+        self, request: SetInstruction.Request, response: SetInstruction.Response
+    ) -> SetInstruction.Response:
+        self._instruct(request.text)
+        if self._configured is None:
+            response.message = "the node is not configured"
+            return response
+        return self._configured.desk.fill(response)
+
+    def _publish_instruction(self) -> None:
+        if self._configured is not None:
+            message = self._configured.desk.message()
+            message.stamp = self.get_clock().now().to_msg()
+            self._configured.outputs.publish_instruction(message)
+
+    def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        result = self._settings.check(parameters, configured=self._configured is not None)
+        if result.successful and self._configured is not None:
+            try:
+                self._configured.pipeline.reconfigure(self._settings.read(parameters).live)
+            except ValueError as error:
+                result = SetParametersResult(successful=False, reason=str(error))
+        if not result.successful:
+            self._refuse("parameter.refused", result.reason)
+        return result
+
+    # The inference thread
+
+    def _process(self, configured: Configured, pair: Pair[Arrived]) -> None:
+        started = time.monotonic_ns()
+        instruction = configured.desk.current
+        arrival = max(pair.thermal.arrival, pair.rgb.arrival)
+        frames = FramePair(
+            configured.conversion.to_frame(pair.thermal.message), configured.conversion.to_frame(pair.rgb.message)
+        )
+        result = configured.pipeline.fuse(frames, instruction)
+        publishing = time.monotonic_ns()
+        header = pair.rgb.message.header
+        configured.outputs.publish_result(
+            result, header, self._camera_info, partial(configured.pipeline.draw_overlay, result, instruction)
+        )
+        ended = time.monotonic_ns()
+        stages = {"wait": (started - arrival) / 1e6, **result.stage_ms, "publish": (ended - publishing) / 1e6}
+        self.statistics.fused(pair.gap / 1e6, {**stages, "total": (ended - arrival) / 1e6})
+        status = self._status(pair, FusionStatus.FUSED, "", stages)
+        status.instruction_sequence, status.task = instruction.sequence, instruction.task.name
+        status.detections = len(result.detections)
+        status.latency_ms = (ended - arrival) / 1e6
+        configured.outputs.publish_status(status)
+
+    def _on_pair_error(self, pair: Pair[Arrived], error: Exception) -> None:
+        reason = getattr(error, "reason", type(error).__name__)
+        self._refuse(f"pairs.refused.{reason}", f"pair refused: {error}")
+        self._publish_status(pair, FusionStatus.REFUSED, str(error)[:300])
+
+    def _on_superseded(self, pair: Pair[Arrived]) -> None:
+        self.statistics.count("pairs.superseded")
+        self._publish_status(pair, FusionStatus.SUPERSEDED, "a newer pair came")
+
+    def _on_discarded(self, _pair: Pair[Arrived]) -> None:
+        self.statistics.count("pairs.discarded")
+
+    def _publish_status(self, pair: Pair[Arrived], outcome: int, message: str) -> None:
+        configured = self._configured
+        if configured is not None:
+            configured.outputs.publish_status(self._status(pair, outcome, message, {}))
+
+    def _status(self, pair: Pair[Arrived], outcome: int, message: str, stages: dict[str, float]) -> FusionStatus:
+        status = FusionStatus(
+            header=pair.rgb.message.header,
+            thermal_stamp=pair.thermal.message.header.stamp,
+            gap_ms=pair.gap / 1e6,
+            outcome=outcome,
+            message=message,
+            stages=list(stages),
+            stage_ms=array("f", stages.values()),
+        )
+        configured = self._configured
+        if configured is not None:
+            status.instruction_sequence = configured.desk.current.sequence
+            status.task = configured.desk.current.task.name
+            status.model = configured.pipeline.model_name
+            status.engine = configured.pipeline.engine_description
+        return status
+
+    # Saying what happens
+
+    def _refuse(self, reason: str, message: str) -> None:
+        """Count a refusal and warn of it, of each reason once in a while."""
+        total = self.statistics.count(reason)
+        now = time.monotonic()
+        if now - self._last_warning.get(reason, -WARNING_PERIOD) >= WARNING_PERIOD:
+            self._last_warning[reason] = now
+            self.get_logger().warning(f"{message} [{reason}, {total} so far]")
+
+    def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = diagnostic_statuses(self._state(), self.statistics.snapshot())
+        self._diagnostics.publish(message)
+
+    def _state(self) -> NodeState:
+        configured, active = self._configured, self._active
+        state = NodeState(
+            name=self.get_fully_qualified_name(),
+            lifecycle="active" if active else "inactive" if configured else "unconfigured",
+            problem=self._problem or "; ".join(self._settings.invalid.values()),
+        )
+        if configured is None:
+            return state
+        topics = dict(zip(Stream, (s.topic_name for s in active.subscriptions), strict=False)) if active else {}
+        return NodeState(
+            name=state.name,
+            lifecycle=state.lifecycle,
+            problem=state.problem,
+            model=configured.pipeline.model_name,
+            engine=configured.pipeline.engine_description,
+            instruction=configured.desk.current,
+            answer=configured.desk.answer,
+            streams={topics[stream]: active.pairer.counts(stream) for stream in topics} if active else {},
+            publishers={topic: self.count_publishers(topic) for topic in topics.values()},
+        )

@@ -1,0 +1,109 @@
+"""Finds out which ROS 2 this machine offers: one that is installed and sourced, or the one on PyPI."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PYPI_PYTHONS = ((3, 10), (3, 14))  # first and last CPython that the ROS wheels on PyPI are built for
+PYPI_GLIBC = (2, 28)
+OLDEST_PYTHON = (3, 10)
+
+QUESTION = """
+import json, sys, rclpy
+print(json.dumps({"rclpy": rclpy.__file__, "python": sys.executable, "version": list(sys.version_info[:3])}))
+"""
+
+
+class UnsupportedMachineError(Exception):
+    """The machine lacks something that only its user can install; the message says what."""
+
+
+@dataclass(frozen=True)
+class RosInstallation:
+    """Which ROS 2 the environment is made for.
+
+    Attributes:
+        distribution: ``humble``, ``jazzy``, ...
+        python: the interpreter to make the environment with.
+        python_version: of that interpreter, e.g. ``(3, 12, 3)``.
+        rclpy: where the installed rclpy lies; ``None`` when ROS 2 comes from PyPI.
+        has_vision_msgs: whether vision_msgs is installed and need not be built.
+    """
+
+    distribution: str
+    python: str
+    python_version: tuple[int, int, int]
+    rclpy: str | None
+    has_vision_msgs: bool
+
+    @property
+    def from_pypi(self) -> bool:
+        """Whether the wheels are used."""
+        return self.rclpy is None
+
+
+def find_ros(workspace_install: Path) -> RosInstallation:
+    """Return the ROS 2 to use.
+
+    Args:
+        workspace_install: the project's own install folder, whose vision_msgs does not count as installed.
+
+    Raises:
+        UnsupportedMachineError: neither kind can be had here.
+    """
+    base_python = getattr(sys, "_base_executable", None) or sys.executable
+    distribution = os.environ.get("ROS_DISTRO", "")
+    if distribution:
+        for python in dict.fromkeys([base_python, "/usr/bin/python3"]):
+            answer = ask_for_rclpy(python)
+            if answer:
+                return installed(distribution, answer, workspace_install)
+    check_wheels_exist()
+    installed_here = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    if installed_here:
+        print(f"  ROS 2 from PyPI is used; to use the installed one: source {installed_here[-1]}")
+    return RosInstallation("jazzy", base_python, tuple(sys.version_info[:3]), None, has_vision_msgs=False)
+
+
+def ask_for_rclpy(python: str) -> dict[str, object] | None:
+    """Return where ``python`` finds rclpy and what it is, or ``None`` when it cannot import it."""
+    try:
+        result = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, timeout=60, check=True)
+        return json.loads(result.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def installed(distribution: str, answer: dict[str, object], workspace_install: Path) -> RosInstallation:
+    """Describe the sourced ROS 2 from what its Python answered."""
+    version = tuple(answer["version"])
+    if version < OLDEST_PYTHON:
+        raise UnsupportedMachineError(f"ROS 2 {distribution} is too old: install ROS 2 Humble, Jazzy or newer.")
+    prefixes = [Path(entry) for entry in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry]
+    foreign = [prefix for prefix in prefixes if workspace_install not in prefix.parents]
+    has_vision_msgs = any((prefix / "share/vision_msgs/package.xml").is_file() for prefix in foreign)
+    return RosInstallation(distribution, str(answer["python"]), version, str(answer["rclpy"]), has_vision_msgs)
+
+
+def check_wheels_exist() -> None:
+    """Raise where PyPI has no ROS 2 for this machine."""
+    source = "install ROS 2 Humble or Jazzy (https://docs.ros.org), source its setup.bash, and run this again."
+    machine = f"{platform.system()} {platform.machine()}"
+    if machine != "Linux x86_64":
+        raise UnsupportedMachineError(f"ROS 2 is not on PyPI for {machine}: {source}")
+    library, version = platform.libc_ver()
+    if library != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < PYPI_GLIBC:
+        raise UnsupportedMachineError(f"ROS 2 from PyPI needs glibc 2.28 or newer, not {library} {version}: {source}")
+    first, last = PYPI_PYTHONS
+    if not first <= sys.version_info[:2] <= last or platform.python_implementation() != "CPython":
+        raise UnsupportedMachineError(
+            f"ROS 2 from PyPI needs CPython 3.{first[1]} to 3.{last[1]}, and {sys.executable} is "
+            f"{platform.python_implementation()} {platform.python_version()}: install one of them and name it, "
+            "e.g. make PYTHON=python3.12 ..."
+        )
