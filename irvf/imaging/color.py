@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from irvf.frames import Frame, Image8, Plane
+from irvf.imaging.encodings import LAYOUTS
 from irvf.imaging.errors import FrameError
 
 Chroma = tuple[Image8, Image8]
 """The Cr and Cb planes of an image, each ``[H x W]`` uint8 with 128 for grey."""
 
-
-class _Conversion(NamedTuple):
-    dtype: DTypeLike
-    channels: int
-    code: int | None
-
-
-_MONO8 = _Conversion(np.uint8, 1, cv2.COLOR_GRAY2RGB)
-_MONO16 = _Conversion(np.uint16, 1, cv2.COLOR_GRAY2RGB)
-_UYVY = _Conversion(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY)
-_YUYV = _Conversion(np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2)
-_BGR = _Conversion(np.uint8, 3, cv2.COLOR_BGR2RGB)
 
 # ROS names a Bayer pattern by its first two rows from the top left pixel, OpenCV by the second and third pixel of the
 # second row: what ROS calls RGGB is BG to OpenCV.
@@ -36,22 +25,21 @@ _BAYER = {
     "grbg": cv2.COLOR_BayerGB2RGB,
 }
 
-_CONVERSIONS = {
-    "rgb8": _Conversion(np.uint8, 3, None),
-    "bgr8": _BGR,
-    "8UC3": _BGR,  # says nothing of the order; OpenCV's is meant, as rviz takes it
-    "rgba8": _Conversion(np.uint8, 4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Conversion(np.uint8, 4, cv2.COLOR_BGRA2RGB),
-    "mono8": _MONO8,
-    "8UC1": _MONO8,
-    "mono16": _MONO16,
-    "16UC1": _MONO16,
-    "yuv422": _UYVY,
-    "uyvy": _UYVY,
-    "yuv422_yuy2": _YUYV,
-    "yuyv": _YUYV,
-    **{f"bayer_{order}8": _Conversion(np.uint8, 1, code) for order, code in _BAYER.items()},
-    **{f"bayer_{order}16": _Conversion(np.uint16, 1, code) for order, code in _BAYER.items()},
+_TO_RGB: dict[str, int | None] = {
+    "rgb8": None,
+    "bgr8": cv2.COLOR_BGR2RGB,
+    "8UC3": cv2.COLOR_BGR2RGB,  # says nothing of the order; OpenCV's is meant, as rviz takes it
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+    "mono8": cv2.COLOR_GRAY2RGB,
+    "8UC1": cv2.COLOR_GRAY2RGB,
+    "mono16": cv2.COLOR_GRAY2RGB,
+    "16UC1": cv2.COLOR_GRAY2RGB,
+    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
+    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
+    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+    **{f"bayer_{order}{bits}": code for order, code in _BAYER.items() for bits in (8, 16)},
 }
 
 
@@ -69,7 +57,7 @@ def to_rgb(frame: Frame) -> Image8:
         FrameError: an encoding that is not known, an array that does not fit it, or an image too small.
     """
     image = _checked(frame)
-    code = _CONVERSIONS[frame.encoding].code
+    code = _TO_RGB[frame.encoding]
     if code is None:
         return image
     converted = cv2.cvtColor(image, code)
@@ -79,24 +67,17 @@ def to_rgb(frame: Frame) -> Image8:
 
 
 def _checked(frame: Frame) -> NDArray[Any]:
-    conversion = _CONVERSIONS.get(frame.encoding)
-    if conversion is None:
-        raise FrameError("encoding", f"RGB encoding {frame.encoding!r}; allowed: {', '.join(_CONVERSIONS)}")
-    image, channels = frame.image, conversion.channels
-    if image.dtype != conversion.dtype or image.shape[2:] != ((channels,) if channels > 1 else ()) or image.ndim < 2:
-        shape = f"H x W x {channels}" if channels > 1 else "H x W"
-        raise FrameError(
-            "layout",
-            f"{frame.encoding} image is {image.dtype} {list(image.shape)}; "
-            f"it must be {np.dtype(conversion.dtype)} [{shape}]",
-        )
+    if frame.encoding not in _TO_RGB:
+        raise FrameError("encoding", f"RGB encoding {frame.encoding!r}; allowed: {', '.join(_TO_RGB)}")
+    image, layout = frame.image, LAYOUTS[frame.encoding]
+    if not layout.fits(image):
+        raise FrameError("layout", f"{frame.encoding} image is {image.dtype} {list(image.shape)}; it must be {layout}")
     smallest = 4 if frame.encoding.startswith("bayer") else 1
-    if min(frame.width, frame.height) < smallest or (channels == 2 and frame.width % 2):
-        even = ", an even width" if channels == 2 else ""
+    if min(frame.width, frame.height) < smallest or (layout.channels == 2 and frame.width % 2):
+        even = ", an even width" if layout.channels == 2 else ""
         raise FrameError(
             "size",
-            f"{frame.encoding} image of {frame.width} x {frame.height} pixels; "
-            f"at least {smallest} a side{even} is needed",
+            f"{frame.encoding} image of {frame.width} x {frame.height} pixels; needed: at least {smallest} a side{even}",
         )
     return image
 

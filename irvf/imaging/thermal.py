@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from irvf.frames import Frame, Plane
+from irvf.imaging.encodings import LAYOUTS, THERMAL_ENCODINGS
 from irvf.imaging.errors import FrameError
 
 RANGE_MODES = ("auto", "percentile", "full")
@@ -29,15 +30,7 @@ MIN_SPAN_8_BIT = 32.0
 
 _SAMPLES = 20_000
 _REPAIR_RADIUS = 2
-_LAYOUTS: dict[str, tuple[DTypeLike, int]] = {
-    "mono8": (np.uint8, 2),
-    "8UC1": (np.uint8, 2),
-    "mono16": (np.uint16, 2),
-    "16UC1": (np.uint16, 2),
-    "32FC1": (np.float32, 2),
-    "rgb8": (np.uint8, 3),
-    "bgr8": (np.uint8, 3),
-}
+_RESOLUTION = 1e-4  # smallest span in relation to the values, for which single precision still has a thousand steps
 _FULL_SCALE = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}
 
 
@@ -115,6 +108,7 @@ class _Limits:
         return self.high - self.low
 
     def at_least(self, span: float) -> _Limits:
+        span = max(span, _RESOLUTION * max(abs(self.low), abs(self.high)))
         if self.span >= span:
             return self
         middle = (self.low + self.high) / 2
@@ -208,17 +202,12 @@ class ThermalRange:
 
 
 def _checked(frame: Frame) -> NDArray[Any]:
-    layout = _LAYOUTS.get(frame.encoding)
-    if layout is None:
-        raise FrameError("encoding", f"thermal encoding {frame.encoding!r}; allowed: {', '.join(_LAYOUTS)}")
-    image = frame.image
-    dtype, dimensions = layout
-    if image.dtype != dtype or image.ndim != dimensions or (dimensions == 3 and image.shape[2] != 3):
-        shape = "H x W" + (" x 3" if dimensions == 3 else "")
+    if frame.encoding not in THERMAL_ENCODINGS:
+        raise FrameError("encoding", f"thermal encoding {frame.encoding!r}; allowed: {', '.join(THERMAL_ENCODINGS)}")
+    image, layout = frame.image, LAYOUTS[frame.encoding]
+    if not layout.fits(image):
         raise FrameError(
-            "layout",
-            f"thermal {frame.encoding} image is {image.dtype} {list(image.shape)}; "
-            f"it must be {np.dtype(dtype)} [{shape}]",
+            "layout", f"thermal {frame.encoding} image is {image.dtype} {list(image.shape)}; it must be {layout}"
         )
     if image.size == 0:
         raise FrameError("size", f"thermal image of {frame.width} x {frame.height} pixels is empty")

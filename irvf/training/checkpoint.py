@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def save_checkpoint(path: Path, step: int, modules: dict[str, nn.Module], optimizer: Optimizer) -> None:
+def save_checkpoint(path: Path, step: int, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> None:
     """Write modules, optimiser state and step to ``path`` through a temporary file beside it."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     state = optimizer.state_dict()
@@ -27,7 +28,7 @@ def save_checkpoint(path: Path, step: int, modules: dict[str, nn.Module], optimi
     os.replace(temporary, path)  # noqa: PTH105  (atomic by its documentation; Path.replace says nothing of it)
 
 
-def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer) -> int:
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> int:
     """Restore what :func:`save_checkpoint` wrote and return its step.
 
     Raises:
