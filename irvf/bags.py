@@ -33,13 +33,14 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
     """
     if not path.exists():
         raise BagError(f"{path} does not exist; give a rosbag2 folder, an .mcap or a .db3 file")
-    if path.suffix == ".bag":
+    if path.suffix == ".bag" and path.is_file():
         raise BagError(f"{path} is a ROS 1 bag; convert it first: pip install rosbags; rosbags-convert --src {path}")
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
     except Exception as error:  # damaged files end in errors of many libraries
-        raise BagError(f"{path} cannot be read as a rosbag2: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BagError(f"{path} cannot be read as a rosbag2: {reason}") from error
     try:
         yield reader
     finally:
@@ -70,6 +71,8 @@ def choose_image_topics(reader: AnyReader, thermal: str | None, rgb: str | None)
     for named in (thermal, rgb):
         if named is not None and named not in images:
             raise BagError(f"no {IMAGE_TYPE} topic {named!r} in the bag; it holds:\n{describe_topics(reader)}")
+    if thermal is not None and thermal == rgb:
+        raise BagError(f"{thermal!r} is named as thermal and as RGB; the bag holds:\n{describe_topics(reader)}")
 
     def choose(words: tuple[str, ...], taken: str | None) -> str | None:
         found = [name for name in images if name != taken and any(word in name.lower() for word in words)]
@@ -90,8 +93,13 @@ def choose_image_topics(reader: AnyReader, thermal: str | None, rgb: str | None)
 def create_bag(path: Path) -> Iterator[Writer]:
     """Create a recording: a single file for ``.mcap`` and ``.db3``, an mcap bag folder for any other name.
 
-    It appears under its name only when it is complete; what stood there before is replaced.
+    It appears under its name only when it is complete; a recording that stood there before is replaced.
+
+    Raises:
+        BagError: a folder stands there that is no recording; it is left alone.
     """
+    if path.is_dir() and any(path.iterdir()) and not (path / "metadata.yaml").is_file():
+        raise BagError(f"{path} is a folder that holds other things than a bag; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bag-") as scratch:
         folder = Path(scratch) / path.stem

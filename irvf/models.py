@@ -65,7 +65,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"cannot read {path / 'config.yaml'}: {error}") from error
+        raise ModelError(f"cannot read {path / 'config.yaml'}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path / 'config.yaml'} must be a mapping with at least kind, onnx and licence")
     return content
@@ -99,7 +99,10 @@ def load_model(name: str, kind: str) -> Model:
         raise ModelError(f"{path / 'config.yaml'}: input_size must be [height, width] in pixels, not {size!r}")
     if kind == "detector" and (not labels or min(size) <= 0 or any(side % 32 for side in size)):
         raise ModelError(f"{path / 'config.yaml'}: a detector needs labels and an input_size of multiples of 32")
-    onnx = path / str(content.get("onnx", ""))
+    network = content.get("onnx")
+    if not isinstance(network, str):
+        raise ModelError(f"{path / 'config.yaml'}: onnx must be the name of the network's file, not {network!r}")
+    onnx = path / network
     if not onnx.is_file():
-        raise ModelError(f"model {path} lacks its network {onnx.name!r}; copy the whole model folder again")
+        raise ModelError(f"model {path} lacks its network {network!r}; copy the whole model folder again")
     return Model(path.name, path, kind, onnx, str(content.get("licence", "unknown")), tuple(labels), (size[0], size[1]))

@@ -180,6 +180,11 @@ class _NetworkFusion:
 
     def __call__(self, thermal: Plane, luma: Plane) -> Plane:
         (fused,) = self._engine.infer({"thermal": thermal[None, None], "luma": luma[None, None]}).values()
+        if fused.shape != (1, 1, *luma.shape):
+            raise EngineError(
+                f"the fusion network returned {list(fused.shape)} for planes of {luma.shape[0]} x {luma.shape[1]}; "
+                "it must keep height and width"
+            )
         plane: Plane = fused[0, 0]
         return plane
 

@@ -52,7 +52,7 @@ def main() -> int:
     try:
         with one_at_a_time(REPOSITORY / ".venv.lock"):
             bring_up(LAYERS[: LAYERS.index(sys.argv[1]) + 1])
-    except (UnsupportedMachineError, StepFailedError) as error:
+    except (UnsupportedMachineError, StepFailedError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -104,8 +104,9 @@ def bring_up(layers: tuple[str, ...]) -> None:
 def probe(environment: VirtualEnvironment) -> tuple[int, str]:
     """Import what matters in the environment; return the exit code and the reason."""
     command = [str(environment.python), "-c", PROBE]
+    variables = {name: value for name, value in os.environ.items() if name != "IRVF_ENVIRONMENT"}
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 3, str(error)
     lines = (result.stdout + result.stderr).strip().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,20 +20,23 @@ def digest(*parts: Any) -> str:
 
 
 def listing(folder: Path) -> dict[str, int]:
-    """Return size by path of every file under ``folder``; of a link, the length of what it points to.
+    """Return size by path of every file under ``folder``; a link counts as the file that it leads to.
 
-    Byte code is left out (Python writes it at will), and so are names that begin with ``.irvf`` (the stamps).
+    Left out is what changes by itself: byte code, lists of sources, and the stamps (names that begin with ``.irvf``).
     """
     files: dict[str, int] = {}
     pending = [str(folder)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        # What another process removes meanwhile, and a link that leads nowhere, is not there.
+        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name != "__pycache__":
+                    if entry.name != "__pycache__" and not entry.name.endswith(".egg-info"):
                         pending.append(entry.path)
                 elif not entry.name.startswith(".irvf"):
-                    files[os.path.relpath(entry.path, folder)] = entry.stat(follow_symlinks=False).st_size
+                    with contextlib.suppress(FileNotFoundError):
+                        size = 0 if entry.is_dir() else entry.stat().st_size
+                        files[os.path.relpath(entry.path, folder)] = size
     return files
 
 
@@ -57,10 +61,7 @@ def read_stamp(path: Path) -> dict[str, Any]:
 
 def first_difference(folder: Path, recorded: dict[str, int]) -> str | None:
     """Return the first recorded file that is missing or has another size; files that were added do not count."""
-    try:
-        found = listing(folder)
-    except OSError as error:
-        return str(error)
+    found = listing(folder)
     for name, size in recorded.items():
         if found.get(name) != size:
             return f"{name} is {'missing' if name not in found else 'changed'}"

@@ -26,7 +26,7 @@ class RepositoryFinder(importlib.abc.MetaPathFinder):
     def __init__(self, repository, packages):
         self.repository, self.packages = repository, packages
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname, path=None, target=None):  # noqa: ARG002  (the interface)
         """Answer for the project's top-level packages; their sub-packages follow by themselves."""
         if path is None and fullname in self.packages:
             return importlib.machinery.PathFinder.find_spec(fullname, [self.repository])

@@ -66,7 +66,7 @@ class VirtualEnvironment:
             return "there is none yet"
         stamp = read_stamp(self.stamp)
         if not stamp:
-            return "it was never finished"
+            return "it was not finished"
         for layer, key in stamp["layers"].items():
             if key != self.key(layer):
                 return "requirements, Python, ROS 2 or the folder changed"
@@ -98,7 +98,7 @@ class VirtualEnvironment:
         with step("making .venv"):
             remove(self.folder)
             probe = [self.ros.python, "-c", "import ensurepip, venv"]
-            if subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: S603
+            if subprocess.run(probe, capture_output=True, check=False).returncode:
                 major, minor, _ = self.ros.python_version
                 raise StepFailedError(
                     f"{self.ros.python} cannot make virtual environments: sudo apt install python{major}.{minor}-venv "
@@ -167,7 +167,7 @@ class VirtualEnvironment:
 
     def rewrite_cmake_files(self) -> None:
         """Replace the Python of the machine that built the ROS wheels, which their CMake files name, by this one."""
-        headers = subprocess.run(  # noqa: S603
+        headers = subprocess.run(
             [str(self.python), "-c", "import sysconfig; print(sysconfig.get_path('include'))"],
             capture_output=True, text=True, check=True, env=self.clean_variables(),
         ).stdout.strip()  # fmt: skip
@@ -196,9 +196,11 @@ class VirtualEnvironment:
                 "AMENT_PREFIX_PATH": [*prefixes, home],
                 "CMAKE_PREFIX_PATH": [*prefixes, home],
                 "LD_LIBRARY_PATH": [*libraries, f"{home}/lib", *bundled],
+                "PATH": [f"{home}/bin"],  # of cmake
             }
             variables = {"ROS_DISTRO": self.ros.distribution, "ROS_VERSION": "2", "ROS_PYTHON_VERSION": "3"}
-            variables["_ROS_WHEELS_BOOTSTRAP_COMPLETE"] = "1"
+            # CMake takes this Python before all others; the wheels need not restart the interpreter again.
+            variables |= {"VIRTUAL_ENV": home, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
         else:
             # The ROS 2 that is sourced now serves a shell that sources none later.
             for name in ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH"):

@@ -44,7 +44,7 @@ class Workspace:
         """Return what is wrong with the build, ``None`` when nothing is seen."""
         stamp = read_stamp(self.stamp)
         if not stamp:
-            return "it was never finished"
+            return "it was not finished"
         if stamp["key"] != self.key():
             return "interfaces, ROS 2 or the folder changed"
         for name in self.sources:
@@ -78,9 +78,8 @@ class Workspace:
         # With an installed ROS 2 the build must outlive .venv: the user builds on with the ROS 2's own Python.
         python = str(self.environment.python) if self.ros.from_pypi else self.ros.python
         paths = [f"src/{name}" for name in self.sources]
-        return [
-            *program, "build", "--paths", *paths, "--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={python}",
-        ]  # fmt: skip
+        options = ["-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={python}"]
+        return [*program, "build", "--paths", *paths, "--cmake-args", *options]
 
     def variables(self) -> dict[str, str]:
         """Return the variables for colcon: without those by which the make above would meddle with the make below."""
@@ -96,7 +95,7 @@ class Workspace:
 
     def check_compilers(self) -> None:
         """Raise where C, C++ or Python's headers are missing."""
-        headers = subprocess.run(  # noqa: S603
+        headers = subprocess.run(
             [self.ros.python, "-c", "import sysconfig; print(sysconfig.get_path('include'))"],
             capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
@@ -118,6 +117,6 @@ def compiles(compiler: list[str], source: str) -> bool:
     """Whether the compiler accepts the source text."""
     try:
         command = [*compiler, "-fsyntax-only", "-"]
-        return subprocess.run(command, input=source, text=True, capture_output=True, check=False).returncode == 0  # noqa: S603
+        return subprocess.run(command, input=source, text=True, capture_output=True, check=False).returncode == 0
     except OSError:
         return False

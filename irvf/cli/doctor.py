@@ -19,6 +19,7 @@ from irvf.engines.engine import ENGINE_NAMES, EngineError, create_engine
 from irvf.models import KINDS, ModelError, available_models, load_model, model_roots
 
 GOOD, MISSING, WRONG = "ok", "--", "!!"
+_IMPORT_WITHIN = 120
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
     "torch": ("torch", "irvf train", False),
     "safetensors": ("safetensors", "irvf train", False),
     "onnx": ("onnx", "irvf train, to export", False),
+    "pycocotools": ("pycocotools", "irvf evaluate", False),
     "tensorrt": ("tensorrt", "NVIDIA GPUs; no engine of this version uses it", False),
     "transformers": ("transformers", "nothing in this version", False),
     "ultralytics": ("ultralytics", "nothing in this version", False),
@@ -116,9 +118,12 @@ def _probe(module: str) -> tuple[bool, str]:
         "try: print(d.version(names[0]))\n"
         "except d.PackageNotFoundError: print(getattr(m, '__version__', 'installed'))"
     )
-    done = subprocess.run(  # noqa: S603  (this interpreter, fixed names)
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  (this interpreter, fixed names)
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=_IMPORT_WITHIN, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"not imported within {_IMPORT_WITHIN} s"
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return False, f"cannot be imported: {reason[:160]}"

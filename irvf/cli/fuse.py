@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--instruction", default="", help="what the image is for, e.g. 'detect pedestrians'")
     parser.add_argument("--overlay", type=Path, help="also write the image with the detections drawn")
     parser.add_argument("--model", default=PipelineConfig.model, help="model folder, or max, average, laplacian")
-    parser.add_argument("--scale", type=float, default=1.0, help="processing scale of the network, 0.1 to 1")
+    parser.add_argument("--scale", type=float, default=1.0, help="processing scale of the network, above 0, at most 1")
     parser.set_defaults(run=run)
 
 
@@ -38,9 +39,12 @@ def read_image(path: Path, *, color: bool) -> Frame:
         color: RGB is wanted (``bgr8``); otherwise one channel, of the file's own depth.
 
     Raises:
+        OSError: the file is missing or cannot be opened.
         ValueError: no readable image, or of a depth that is not supported.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR if color else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    flags = cv2.IMREAD_COLOR if color else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(content, flags) if content.size else None
     if image is None:
         raise ValueError(f"{path} is not a readable image")
     encoding = "bgr8" if color else _ENCODINGS.get(image.dtype)
@@ -61,7 +65,11 @@ def interpret(text: str) -> Instruction:
 def run(arguments: argparse.Namespace) -> int:
     """Fuse and write."""
     instruction = interpret(arguments.instruction)
-    pipeline = FusionPipeline(PipelineConfig(model=arguments.model), LiveConfig(processing_scale=arguments.scale))
+    detector = PipelineConfig.detector if "detection" in instruction.task.heads else ""
+    config = PipelineConfig(model=arguments.model, detector=detector)
+    pipeline = FusionPipeline(config, LiveConfig(processing_scale=arguments.scale))
+    for head in pipeline.missing_heads(instruction.task):
+        print(f"irvf: no model for {head} is here; only the fused image is made", file=sys.stderr)
     pair = FramePair(read_image(arguments.thermal, color=False), read_image(arguments.rgb, color=True))
     result = pipeline.fuse(pair, instruction)
     _write(arguments.output, result.fused)
@@ -79,8 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(path: Path, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
         raise ValueError(f"cannot write {path}: give a name that ends in .png or .jpg") from error
-    if not written:
-        raise OSError(f"cannot write {path}: does the folder exist, and is there room?")
+    path.write_bytes(encoded.tobytes())

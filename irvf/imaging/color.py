@@ -77,7 +77,7 @@ def _checked(frame: Frame) -> NDArray[Any]:
         even = ", an even width" if layout.channels == 2 else ""
         raise FrameError(
             "size",
-            f"{frame.encoding} image of {frame.width} x {frame.height} pixels; needed: at least {smallest} a side{even}",
+            f"{frame.encoding} image of {frame.width} x {frame.height} pixels; needed: {smallest} a side{even}",
         )
     return image
 

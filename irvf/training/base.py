@@ -140,6 +140,8 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
     """
     torch.manual_seed(config.seed)
     training, held = hold_back(find_pairs(data, config.datasets), config.first_held)
+    if not training:
+        raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
     pairs, held_pairs = load_planes(training), load_planes(held)
     network = BaseFusionNetwork(config.channels, config.blocks).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it

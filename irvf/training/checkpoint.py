@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,27 +24,36 @@ def save_checkpoint(path: Path, step: int, modules: Mapping[str, nn.Module], opt
     tensors = {key: value.contiguous(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"step": str(step), "groups": json.dumps(groups)})
-    os.replace(temporary, path)  # noqa: PTH105  (atomic by its documentation; Path.replace says nothing of it)
+    try:
+        save_file(tensors, temporary, metadata={"step": str(step), "groups": json.dumps(groups)})
+        os.replace(temporary, path)  # noqa: PTH105  (atomic by its documentation; Path.replace says nothing of it)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> int:
     """Restore what :func:`save_checkpoint` wrote and return its step.
 
     Raises:
-        ValueError: the file holds other modules than these.
+        ValueError: the file is damaged, or holds other modules than these.
     """
     tensors: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        for key in file.keys():  # noqa: SIM118  (not a dict: it has no __iter__)
-            tensors[key] = file.get_tensor(key)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            for key in file.keys():  # noqa: SIM118  (not a dict: it has no __iter__)
+                tensors[key] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to start anew") from error
+    if not {"step", "groups"} <= set(metadata):
+        raise ValueError(f"{path} is no checkpoint of a training; give another --output")
     for name, module in modules.items():
         weights = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"{path} was written by another configuration; give another --output: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} was written by another configuration; give another --output: {reason}") from error
     state = optimizer.state_dict()
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -61,8 +61,8 @@ def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
         ValueError: nothing found, a named set is missing, or images without a partner of the same name; all
             of them are listed.
     """
-    if (root / "thermal").is_dir() and (root / "rgb").is_dir():
-        folders = [root]
+    if (root / "thermal").is_dir() and (root / "rgb").is_dir() and set(datasets) <= {root.resolve().name}:
+        folders = [root.resolve()]
     else:
         named = [root / name for name in datasets] or (sorted(root.iterdir()) if root.is_dir() else [])
         folders = [folder for folder in named if (folder / "thermal").is_dir() and (folder / "rgb").is_dir()]

@@ -142,6 +142,8 @@ def train_detector(
     """
     torch.manual_seed(config.seed)
     training, _ = hold_back(find_pairs(data, (config.dataset,)), config.first_held)
+    if not training:
+        raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
     network, average = (BoxDetectorNetwork(len(config.labels)).to(device) for _ in range(2))
     for module in (network, average):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it

@@ -39,10 +39,11 @@ def _export(
     **dynamic: Any,
 ) -> None:
     network = network.eval().cpu()
+    unchecked = path.with_suffix(".tmp")
     torch.onnx.export(
         network,
         tuple(inputs.values()),
-        str(path),
+        str(unchecked),
         input_names=list(inputs),
         output_names=[output],
         opset_version=OPSET,
@@ -51,15 +52,26 @@ def _export(
         verbose=False,
         **dynamic,
     )
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for case in (inputs, other):
+    try:
+        _compare(network, unchecked, (inputs, other))
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
+
+
+def _compare(network: nn.Module, onnx: Path, cases: Sequence[Mapping[str, Tensor]]) -> None:
+    """Raise :class:`ExportError` where onnxruntime and torch disagree."""
+    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    for case in cases:
         with torch.no_grad():
             expected = network(*case.values()).numpy()
         (found,) = session.run(None, {name: value.numpy() for name, value in case.items()})
+        if found.shape != expected.shape:
+            raise ExportError(f"the exported network returns {list(found.shape)}, torch {list(expected.shape)}")
         # Relative to one pixel or one unit, whichever is larger: detector outputs are in pixels.
         error = float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), 1)))
-        if found.shape != expected.shape or not error <= TOLERANCE:
-            raise ExportError(f"{path.name} differs from torch by {error:.2g} (allowed {TOLERANCE:g})")
+        if not error <= TOLERANCE:  # NaN is an error, too
+            raise ExportError(f"the exported network differs from torch by {error:.2g} (allowed {TOLERANCE:g})")
 
 
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
-"""The interfaces that the workspace builds: ours by their meaning on the wire, vision_msgs by equality with the real."""
+"""The interfaces that the workspace builds: ours on the wire, vision_msgs against the real package."""
 
 import os
 
 import pytest
 import rclpy
-from irvf_msgs.msg import ActiveInstruction, FusionStatus
-from irvf_msgs.srv import SetInstruction
 from rclpy.serialization import deserialize_message, serialize_message
 from vision_msgs import msg as vision_msgs
+
+from irvf_msgs.msg import ActiveInstruction, FusionStatus
+from irvf_msgs.srv import SetInstruction
 
 # Type hashes (REP 2016) of ros-perception/vision_msgs 4.1.1, tag 4.1.1, built with Jazzy's generators: the field
 # "hash_string" of the message itself in share/vision_msgs/msg/NAME.json.
