@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from irvf.engines.engine import Engine, EngineError, create_engine
+from irvf.engines.engine import Engine, EngineError
+from irvf.engines.factory import create_engine
 from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane
 from irvf.imaging.classical_fusion import FUSION_METHODS, MIN_SIDE, Fusion, fuse_at_scale
 from irvf.imaging.color import merge_luma_chroma, split_luma_chroma, to_rgb
@@ -32,7 +33,7 @@ class PipelineConfig:
 
     model: str = "irvf"  # fusion: a model folder, or a name of FUSION_METHODS
     detector: str = "detector"  # model folder; empty for none
-    engine: str = "auto"  # one of irvf.engines.engine.ENGINE_NAMES
+    engine: str = "auto"  # one of irvf.engines.factory.ENGINE_NAMES
     threads: int = 0  # of the engine; 0 takes all cores
 
 

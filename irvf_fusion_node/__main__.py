@@ -8,7 +8,8 @@ import threading
 from types import FrameType
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from irvf_fusion_node.node import FusionNode
@@ -29,16 +30,24 @@ def main() -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if node.autostart:
-            node.trigger_configure()
+        if node.autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
         while not ended.is_set():
-            executor.spin_once(timeout_sec=0.2)
-        node.trigger_shutdown()
+            _spin(executor, node)
+        if not node.finalized:
+            node.trigger_shutdown()
     finally:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def _spin(executor: Executor, node: FusionNode) -> None:
+    """Run what is ready. What one callback raises does not end the node."""
+    try:
+        executor.spin_once(timeout_sec=0.2)
+    except Exception as error:  # noqa: BLE001 - rclpy raises e.g. when a service asks for an impossible transition
+        node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

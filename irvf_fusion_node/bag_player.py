@@ -64,13 +64,14 @@ class BagPlayer(Node):
     Args:
         namespace: of the fusion node.
         writer: open bag that takes the answers.
+        start_time: of the bag that is played, in ns: answers are recorded in its time.
     """
 
-    def __init__(self, namespace: str, writer: Any) -> None:
+    def __init__(self, namespace: str, writer: Any, start_time: int) -> None:
         super().__init__("irvf_bag_player")
         self.answers: Counter[str] = Counter()
         self.last_answer = time.monotonic()
-        self.bag_time = 0
+        self.bag_time = start_time
         self._writer = writer
         self._lock = threading.Lock()
         self._image_publishers: dict[str, Any] = {}
@@ -175,7 +176,7 @@ def main() -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         with open_bag(arguments.bag) as reader, create_bag(arguments.record) as writer:
-            player = BagPlayer(arguments.namespace, writer)
+            player = BagPlayer(arguments.namespace, writer, reader.start_time)
             executor = SingleThreadedExecutor()
             executor.add_node(player)
             spinning = threading.Thread(target=executor.spin, name="recorder", daemon=True)

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from irvf.instruction.instruction import Instruction
 from irvf_fusion_node.instructions import Answer
-from irvf_fusion_node.pairing import StreamCounts
+from irvf_fusion_node.pairing import Stream, StreamCounts
 
 LATENCIES_KEPT = 300
 STALL_AFTER = 2.0
@@ -62,6 +62,37 @@ class Statistics:
             )
 
 
+class StreamAccounts:
+    """What became of each stream's messages since the node was made; for the executor's thread alone.
+
+    In every account ``received == paired + waiting + sum(dropped.*) + sum(refused.*)``.
+    """
+
+    def __init__(self) -> None:
+        self._past: dict[Stream, Counter[str]] = {stream: Counter() for stream in Stream}
+
+    def refuse(self, stream: Stream, reason: str) -> int:
+        """Count a message that is no usable image; return how many there were for that reason."""
+        past = self._past[stream]
+        past["received"] += 1
+        past[f"refused.{reason}"] += 1
+        return past[f"refused.{reason}"]
+
+    def close(self, stream: Stream, counts: StreamCounts) -> None:
+        """Take over the counts of a pairer that ends; what waits in it will never be paired."""
+        account = self.of(stream, counts)
+        account["dropped.deactivated"] += account.pop("waiting")
+        self._past[stream] = account
+
+    def of(self, stream: Stream, counts: StreamCounts | None) -> Counter[str]:
+        """Return the account of a stream, with the counts of its present pairer if there is one."""
+        account = Counter(self._past[stream])
+        if counts is not None:
+            account.update(received=counts.received, paired=counts.paired, waiting=counts.waiting)
+            account.update({f"dropped.{reason.value}": number for reason, number in counts.dropped.items()})
+        return account
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Figures of one moment.
@@ -93,7 +124,7 @@ class NodeState:
         engine: description of the engine, the hardware id.
         instruction: in force; None while unconfigured.
         answer: to the last instruction that was given.
-        streams: topic -> account of its frames; only while active.
+        streams: topic -> account of its messages; see :class:`StreamAccounts`.
         publishers: topic -> number of publishers.
     """
 
@@ -104,7 +135,7 @@ class NodeState:
     engine: str = ""
     instruction: Instruction | None = None
     answer: Answer | None = None
-    streams: Mapping[str, StreamCounts] = field(default_factory=dict)
+    streams: Mapping[str, Counter[str]] = field(default_factory=dict)
     publishers: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -129,12 +160,11 @@ def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
 
 def _streams(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
     values = {"gap.median_ms": f"{snapshot.gap_ms:.2f}"}
-    for topic, counts in state.streams.items():
+    for topic, account in state.streams.items():
         values[f"{topic}.publishers"] = str(state.publishers.get(topic, 0))
-        values[f"{topic}.received"] = str(counts.received)
-        values[f"{topic}.paired"] = str(counts.paired)
-        values[f"{topic}.waiting"] = str(counts.waiting)
-        values.update({f"{topic}.dropped.{reason.value}": str(n) for reason, n in counts.dropped.items()})
+        values.update({f"{topic}.{name}": str(account[name]) for name in ("received", "paired", "waiting")})
+        lost = sorted(name for name in account if name.startswith(("dropped.", "refused.")))
+        values.update({f"{topic}.{name}": str(account[name]) for name in lost})
     level, message = DiagnosticStatus.OK, "pairs arrive"
     if state.lifecycle != "active":
         message = "not active"
@@ -147,9 +177,9 @@ def _why_silent(state: NodeState) -> str:
     unpublished = [topic for topic in state.streams if not state.publishers.get(topic)]
     if unpublished:
         return f"no pairs: nobody publishes {' and '.join(unpublished)}"
-    silent = [topic for topic, counts in state.streams.items() if not counts.received]
+    silent = [topic for topic, account in state.streams.items() if not account["received"]]
     if silent:
-        return f"no pairs: nothing usable has arrived on {' and '.join(silent)}"
+        return f"no pairs: nothing has arrived on {' and '.join(silent)}"
     return "no pairs: stamps too far apart, streams stalled, or images refused; the counts by reason say which"
 
 

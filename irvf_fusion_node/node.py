@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from array import array
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from irvf_fusion_node.conversions import (
     image_conversion,
     stamp_to_ns,
 )
-from irvf_fusion_node.diagnostics import NodeState, Statistics, diagnostic_statuses
+from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
 from irvf_fusion_node.instructions import InstructionDesk
 from irvf_fusion_node.outputs import Outputs
 from irvf_fusion_node.pairing import Pair, StampPairer, Stream
@@ -44,6 +45,7 @@ WARNING_PERIOD = 5.0
 """Seconds between two warnings of the same reason."""
 _STOP_TIMEOUT = 30.0
 _ENCODINGS = {Stream.THERMAL: THERMAL_ENCODINGS, Stream.RGB: RGB_ENCODINGS}
+_TOPICS = {Stream.THERMAL: "thermal/image_raw", Stream.RGB: "rgb/image_raw"}
 
 
 @dataclass(frozen=True)
@@ -75,21 +77,32 @@ class Active:
 
 
 class FusionNode(LifecycleNode):
-    """Lifecycle node that fuses thermal and RGB images under an instruction; see ``docs/architecture.md``."""
+    """Lifecycle node that fuses thermal and RGB images under an instruction; see ``docs/architecture.md``.
+
+    Attributes:
+        statistics: counts and times of the node's whole life.
+        finalized: whether it was shut down, after which no transition is possible.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__("irvf_fusion_node", automatically_declare_parameters_from_overrides=True, **arguments)
+        self.finalized = False
         self.statistics = Statistics()
+        self._accounts = StreamAccounts()
+        self._topics = {stream: self.resolve_topic_name(topic) for stream, topic in _TOPICS.items()}
         self._last_warning: dict[str, float] = {}
         self._problem = ""
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._camera_info: CameraInfo | None = None
         self._settings = Parameters(self)
-        for message in self._settings.unknown:
-            self._refuse("parameter.unknown", message)
-        for message in self._settings.invalid.values():
-            self._refuse("parameter.invalid", message)
+        for reason, messages in (
+            ("parameter.unknown", self._settings.unknown),
+            ("parameter.invalid", self._settings.invalid.values()),
+        ):
+            for message in messages:
+                self.statistics.count(reason)
+                self.get_logger().warning(message)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._instruction_entities: list[Any] = []
         # Diagnostics must come while the node is unconfigured and while simulated time stands still.
@@ -111,14 +124,19 @@ class FusionNode(LifecycleNode):
         """Read the parameters, load model and engine, warm up; on failure stay unconfigured and say why."""
         try:
             self._configure()
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
-            self._problem = f"cannot configure: {error}"
-            self.statistics.count("configure.failed")
-            self.get_logger().error(self._problem)
-            self._release()
-            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
+            return self._transition_failed("configure", error)
         self._problem = ""
         return TransitionCallbackReturn.SUCCESS
+
+    def _transition_failed(self, transition: str, error: Exception) -> TransitionCallbackReturn:
+        """Say why, and return to the state before."""
+        self._problem = f"cannot {transition}: {error}"
+        self.statistics.count(f"{transition}.failed")
+        self.get_logger().error(self._problem)
+        if transition == "configure":
+            self._release()
+        return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
         if self._settings.invalid:
@@ -145,6 +163,11 @@ class FusionNode(LifecycleNode):
         """Subscribe to the cameras and publish from now on."""
         if self._configured is None:
             return TransitionCallbackReturn.ERROR
+        try:
+            subscriptions = self._subscribe()
+        except Exception as error:  # noqa: BLE001 - as above; a QoS override in the parameters can be at fault
+            return self._transition_failed("activate", error)
+        self._problem = ""
         result = super().on_activate(state)
         config = self._configured.config
         worker = InferenceThread(
@@ -156,22 +179,28 @@ class FusionNode(LifecycleNode):
         pairer: StampPairer[Arrived] = StampPairer(
             config.max_gap, max_wait=config.max_wait, thermal_delay=config.thermal_delay
         )
-        self._active = Active(pairer, worker, self._subscribe())
+        self._active = Active(pairer, worker, subscriptions)
         worker.start()
         self._publish_instruction()
         return result
 
     def _subscribe(self) -> list[Subscription]:
         options = QoSOverridingOptions.with_default_policies()
-        topics = [(Stream.THERMAL, "thermal/image_raw"), (Stream.RGB, "rgb/image_raw")]
-        subscriptions = [
-            self.create_subscription(
-                Image, topic, partial(self._on_image, stream), qos_profile_sensor_data, qos_overriding_options=options
+        made: list[Subscription] = []
+        try:
+            for stream, topic in _TOPICS.items():
+                callback = partial(self._on_image, stream)
+                # A profile for each: rclpy writes the overrides of a topic into the profile that it is given.
+                profile = copy.copy(qos_profile_sensor_data)
+                made.append(self.create_subscription(Image, topic, callback, profile, qos_overriding_options=options))
+            info = self.create_subscription(
+                CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data
             )
-            for stream, topic in topics
-        ]
-        info = self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data)
-        return [*subscriptions, info]
+            return [*made, info]
+        except Exception:
+            for subscription in made:
+                self.destroy_subscription(subscription)
+            raise
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop publishing and let go of the cameras."""
@@ -186,6 +215,7 @@ class FusionNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
         self._release()
+        self.finalized = True
         return super().on_shutdown(state)
 
     def on_error(self, _state: LifecycleState) -> TransitionCallbackReturn:
@@ -199,6 +229,9 @@ class FusionNode(LifecycleNode):
         active, self._active = self._active, None
         for subscription in active.subscriptions:
             self.destroy_subscription(subscription)
+        for stream in Stream:
+            self._accounts.close(stream, active.pairer.counts(stream))
+        self._camera_info = None
         if not active.worker.stop(_STOP_TIMEOUT):
             self.get_logger().error(f"inference has not ended after {_STOP_TIMEOUT:.0f} s; it is left behind")
 
@@ -220,7 +253,8 @@ class FusionNode(LifecycleNode):
         try:
             check_image(message, _ENCODINGS[stream])
         except FrameError as error:
-            self._refuse(f"{stream.value}.refused.{error.reason}", f"{stream.value} image refused: {error}")
+            total = self._accounts.refuse(stream, error.reason)
+            self._warn(f"{stream.value}.refused.{error.reason}", f"{stream.value} image refused: {error}", total)
             return
         arrived = Arrived(message, time.monotonic_ns())
         stamp = stamp_to_ns(message.header.stamp)
@@ -294,7 +328,7 @@ class FusionNode(LifecycleNode):
         configured.outputs.publish_status(status)
 
     def _on_pair_error(self, pair: Pair[Arrived], error: Exception) -> None:
-        reason = getattr(error, "reason", type(error).__name__)
+        reason = error.reason if isinstance(error, FrameError) else type(error).__name__
         self._refuse(f"pairs.refused.{reason}", f"pair refused: {error}")
         self._publish_status(pair, FusionStatus.REFUSED, str(error)[:300])
 
@@ -302,8 +336,9 @@ class FusionNode(LifecycleNode):
         self.statistics.count("pairs.superseded")
         self._publish_status(pair, FusionStatus.SUPERSEDED, "a newer pair came")
 
-    def _on_discarded(self, _pair: Pair[Arrived]) -> None:
+    def _on_discarded(self, pair: Pair[Arrived]) -> None:
         self.statistics.count("pairs.discarded")
+        self._publish_status(pair, FusionStatus.REFUSED, "the node was deactivated before inference was free")
 
     def _publish_status(self, pair: Pair[Arrived], outcome: int, message: str) -> None:
         configured = self._configured
@@ -332,7 +367,9 @@ class FusionNode(LifecycleNode):
 
     def _refuse(self, reason: str, message: str) -> None:
         """Count a refusal and warn of it, of each reason once in a while."""
-        total = self.statistics.count(reason)
+        self._warn(reason, message, self.statistics.count(reason))
+
+    def _warn(self, reason: str, message: str, total: int) -> None:
         now = time.monotonic()
         if now - self._last_warning.get(reason, -WARNING_PERIOD) >= WARNING_PERIOD:
             self._last_warning[reason] = now
@@ -346,22 +383,17 @@ class FusionNode(LifecycleNode):
 
     def _state(self) -> NodeState:
         configured, active = self._configured, self._active
-        state = NodeState(
+        return NodeState(
             name=self.get_fully_qualified_name(),
             lifecycle="active" if active else "inactive" if configured else "unconfigured",
             problem=self._problem or "; ".join(self._settings.invalid.values()),
-        )
-        if configured is None:
-            return state
-        topics = dict(zip(Stream, (s.topic_name for s in active.subscriptions), strict=False)) if active else {}
-        return NodeState(
-            name=state.name,
-            lifecycle=state.lifecycle,
-            problem=state.problem,
-            model=configured.pipeline.model_name,
-            engine=configured.pipeline.engine_description,
-            instruction=configured.desk.current,
-            answer=configured.desk.answer,
-            streams={topics[stream]: active.pairer.counts(stream) for stream in topics} if active else {},
-            publishers={topic: self.count_publishers(topic) for topic in topics.values()},
+            model=configured.pipeline.model_name if configured else "",
+            engine=configured.pipeline.engine_description if configured else "",
+            instruction=configured.desk.current if configured else None,
+            answer=configured.desk.answer if configured else None,
+            streams={
+                topic: self._accounts.of(stream, active.pairer.counts(stream) if active else None)
+                for stream, topic in self._topics.items()
+            },
+            publishers={topic: self.count_publishers(topic) for topic in self._topics.values()},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
@@ -63,8 +64,9 @@ class Outputs:
         self._image.publish(self._conversion.to_message(result.fused, "rgb8", header))
         self._detections.publish(detections_to_message(result.detections, header))
         if camera_info is not None and (camera_info.height, camera_info.width) == result.fused.shape[:2]:
-            camera_info.header = header
-            self._camera_info.publish(camera_info)
+            own = copy.copy(camera_info)  # the next pair may take the same one
+            own.header = header
+            self._camera_info.publish(own)
         if self._overlay.get_subscription_count():
             self._overlay.publish(self._conversion.to_message(draw(), "rgb8", header))
 

@@ -13,9 +13,9 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from irvf.engines.engine import ENGINE_NAMES
+from irvf.engines.factory import ENGINE_NAMES
 from irvf.imaging.registration import REGISTRATION_METHODS
-from irvf.imaging.thermal import RANGE_MODES, ThermalRangeConfig
+from irvf.imaging.thermal import RANGE_MODES, RadiometricScale, ThermalRangeConfig
 from irvf.pipeline import LiveConfig, PipelineConfig
 
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
@@ -103,7 +103,21 @@ PARAMETERS: dict[str, ParameterSpec] = {
         high=65535.0,
     ),
     "thermal.min_span_degrees": ParameterSpec(
-        _RANGE.min_span_degrees, "The same for float images, in their unit.", live=True, low=0.01, high=1000.0
+        _RANGE.min_span_degrees,
+        "The same for float images, in their unit, and for counts whose temperature is known, in degrees.",
+        live=True,
+        low=0.01,
+        high=1000.0,
+    ),
+    "thermal.celsius_per_count": ParameterSpec(
+        0.0,
+        "Degrees Celsius a count of 16-bit images, e.g. 0.01; 0 where it is not known.",
+        live=True,
+        low=0.0,
+        high=10.0,
+    ),
+    "thermal.celsius_offset": ParameterSpec(
+        -273.15, "Degrees Celsius of count 0, where celsius_per_count is known.", live=True, low=-1000.0, high=1000.0
     ),
     "registration.method": ParameterSpec(
         "none",
@@ -206,6 +220,7 @@ class Parameters:
                 problem = f"parameter {parameter.name!r} is read at configure: deactivate and clean up first"
             if problem:
                 return SetParametersResult(successful=False, reason=problem)
+        for parameter in parameters:
             self.invalid.pop(parameter.name, None)
         return SetParametersResult(successful=True)
 
@@ -237,6 +252,7 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
     def nanoseconds(name: str) -> int:
         return round(float(values[name]) * NANOSECONDS)
 
+    per_count = values["thermal.celsius_per_count"]
     live = LiveConfig(
         processing_scale=values["processing_scale"],
         score_threshold=values["detection.score_threshold"],
@@ -248,6 +264,7 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
             smoothing_s=values["thermal.smoothing"],
             min_span_counts=values["thermal.min_span"],
             min_span_degrees=values["thermal.min_span_degrees"],
+            radiometric=RadiometricScale(per_count, values["thermal.celsius_offset"]) if per_count else None,
         ),
         registration=values["registration.method"],
         homography=tuple(values["registration.homography"]),

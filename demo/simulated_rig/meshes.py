@@ -69,6 +69,11 @@ class Mesh:
         vertices = np.einsum("vij,vj->vi", rotations[self.bone], self.vertices) + offsets[self.bone]
         return replace(self, vertices=vertices)
 
+    def subset(self, chosen: NDArray[np.integer]) -> Mesh:
+        """Return a mesh of some of the faces, with all vertices."""
+        names = ("faces", "albedo", "glow", "source", "coupling", "mirror", "cold", "solar", "bias", "two_sided")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
 
 def make_mesh(
     vertices: Array,

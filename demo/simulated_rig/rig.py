@@ -157,10 +157,9 @@ class SimulatedRig:
         headlights = self._traffic.headlights(self._seconds(stamp))
         for share, weather, still in self._mixed(stamp, view):
             picture = still.colour.copy()
-            view.darken_ground(picture, still, weather, moving)
+            view.darken_ground(picture, still, weather, moving, drawing)
             view.light_street(picture, still, weather, headlights)
-            if moving:
-                drawing.compose(picture, np.concatenate([c for c, _ in view.shade(moving, weather, headlights)]))
+            drawing.compose(picture, view.radiance(drawing, weather, headlights))
             total = picture * np.float32(share) if total is None else total + picture * np.float32(share)
         night = 1.0 if self.config.light == "night" else self._weights(stamp)[-1] * (self.config.light == "dusk")
         return self._rgb_sensor.expose(total, index, night)
@@ -179,14 +178,12 @@ class SimulatedRig:
         """
         view = self._thermal_view
         moving = self._traffic.at(self._seconds(stamp))
-        headlights = self._traffic.headlights(self._seconds(stamp))
         drawing = view.draw(moving)
         total = np.zeros((self.config.thermal_height, self.config.thermal_width), np.float32)
         for share, weather, still in self._mixed(stamp, view):
             picture = still.temperature.copy()
             view.warm_ground(picture, moving)
-            if moving:
-                drawing.compose(picture, np.concatenate([t for _, t in view.shade(moving, weather, headlights)]))
+            drawing.compose(picture, view.temperature(drawing, weather))
             total += picture * np.float32(share)
         return total
 
@@ -195,13 +192,12 @@ class SimulatedRig:
     ) -> tuple[tuple[TrueBox, ...], NDArray[np.uint8], NDArray[np.uint8]]:
         view = self._rgb_view
         mask = view.still_instances.copy()
-        if moving:
-            drawing.mark(mask, np.concatenate([np.full(len(o.mesh.faces), o.instance) for o in moving]))
+        drawing.mark(mask, np.array([found.instance for found in moving], np.uint8))
         everything = [*self._traffic.parked, *moving]
         label_of = np.zeros(256, np.uint8)
         for found in everything:
             label_of[found.instance] = LABELS.index(found.label)
-        regions = [*(view.parked_regions.get(o.instance) for o in self._traffic.parked), *drawing.regions]
+        regions = [*(view.parked_regions.get(o.instance) for o in self._traffic.parked), *drawing.drawn.regions]
         boxes = [self._box(found, region, mask) for found, region in zip(everything, regions) if region]
         return tuple(box for box in boxes if box), label_of[mask], mask
 

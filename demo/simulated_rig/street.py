@@ -131,7 +131,7 @@ class RayHits:
         self.normal = np.zeros((*shape, 3), np.float32)
         self.material = np.full(shape, Material.SKY, np.uint8)
         self.object = np.zeros(shape, np.int16)
-        self._camera = camera
+        self.camera = camera
         self._supersampling = supersampling
         with np.errstate(divide="ignore", invalid="ignore"):
             self._meet_ground()
@@ -203,7 +203,7 @@ class RayHits:
     def _region(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice] | None:
         """Sub-pixels that a box of the world can cover; None where it is out of view."""
         corners = np.stack(np.meshgrid(*zip(low, high), indexing="ij"), -1).reshape(-1, 3)
-        pixels, depth = self._camera.project(corners)
+        pixels, depth = self.camera.project(corners)
         if np.any(depth < 0.2):
             return None
         first = np.floor((pixels.min(0) - 1) * self._supersampling).astype(int).clip(0)

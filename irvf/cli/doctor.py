@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irvf.engines.engine import ENGINE_NAMES, EngineError, create_engine
+from irvf.engines.engine import EngineError
+from irvf.engines.factory import ENGINE_NAMES, create_engine
 from irvf.models import KINDS, ModelError, available_models, load_model, model_roots
 
 GOOD, MISSING, WRONG = "ok", "--", "!!"

@@ -30,6 +30,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--params-file", type=Path, help="ROS parameters of the node")
     parser.add_argument("--model", help="overrides the parameter model")
     parser.add_argument("--rate", type=float, default=1.0, help="speed against real time (default: 1)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the node (default: 60)")
     parser.set_defaults(run=run)
 
 
@@ -72,6 +73,7 @@ def _player_command(arguments: argparse.Namespace, thermal: str, rgb: str, recor
         *(sys.executable, "-m", "irvf_fusion_node.bag_player", str(arguments.bag)),
         *("--thermal-topic", thermal, "--rgb-topic", rgb, "--extra-topic", camera_info_topic(rgb)),
         *("--namespace", NAMESPACE, f"--instruction={arguments.instruction}", "--rate", str(arguments.rate)),
+        *("--timeout", str(arguments.timeout)),
         *("--record", str(recorded), "--report", str(report)),
     ]
 

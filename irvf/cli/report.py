@@ -105,6 +105,7 @@ class _Recording:
     """The answers of the node, by the stamp of the RGB frame."""
 
     status: dict[int, Any] = field(default_factory=dict)
+    images: set[int] = field(default_factory=set)
     overlays: set[int] = field(default_factory=set)
 
 
@@ -124,8 +125,9 @@ def _read_answers(reader: AnyReader, summary: Summary) -> _Recording:
             labels[_nanoseconds(message.header.stamp)] = found
         elif name == "active_instruction" and message.accepted:
             summary.instructions[message.sequence] = message.text
-        elif name == "overlay":
-            recording.overlays.add(_nanoseconds(message.header.stamp))
+        elif name in ("image", "overlay"):
+            stamps = recording.images if name == "image" else recording.overlays
+            stamps.add(_nanoseconds(message.header.stamp))
         elif name == "diagnostics":
             _read_drops(message, summary)
     for stamp, status in recording.status.items():
@@ -151,20 +153,22 @@ def _count_pair(status: Any, summary: Summary) -> None:
 def _read_drops(message: Any, summary: Summary) -> None:
     for entry in message.status:
         if entry.name.endswith("input streams"):
-            counts = {
-                value.key.replace(".dropped.", " "): value.value for value in entry.values if ".dropped." in value.key
-            }
-            summary.dropped = {reason: int(count) for reason, count in counts.items()}
+            lost = [value for value in entry.values if ".dropped." in value.key or ".refused." in value.key]
+            summary.dropped = {value.key.replace(".", " ", 1): int(value.value) for value in lost}
 
 
 def _chosen(recording: _Recording, summary: Summary) -> list[tuple[str, Any]]:
-    """Choose for each instruction the pair in the middle of those that were fused under it."""
+    """Choose for each instruction the pair in the middle of those that were fused under it, and recorded.
+
+    Images are published with depth 1, the newest wins: a busy machine may not record all of them.
+    """
+    shown = recording.images & recording.overlays
     chosen = []
     for sequence, text in sorted(summary.instructions.items()):
         fused = [
             status
             for stamp, status in sorted(recording.status.items())
-            if status.outcome == 0 and status.instruction_sequence == sequence and stamp in recording.overlays
+            if status.outcome == 0 and status.instruction_sequence == sequence and stamp in shown
         ]
         if fused:
             chosen.append((text, fused[len(fused) // 2]))

@@ -36,7 +36,9 @@ def _run(function: Callable[[argparse.Namespace], None], arguments: argparse.Nam
     try:
         import torch  # noqa: PLC0415  (only training needs it)
     except ImportError as error:
-        raise RuntimeError("training needs torch: run make env, or pip install -r requirements/train.txt") from error
+        raise RuntimeError(
+            "training needs torch: run make env, or pip install torch onnx onnxscript safetensors"
+        ) from error
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         cv2.setNumThreads(arguments.threads)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from irvf.engines.engine import create_engine
+from irvf.engines.factory import create_engine
 from irvf.evaluation.average_precision import Truth, average_precision
 from irvf.evaluation.fusion_quality import METRICS
 from irvf.models import load_model
