@@ -5,9 +5,11 @@ for sample in SimulatedRig(RigConfig(seed=3, light="night")):
     sample.thermal, sample.rgb, sample.boxes, sample.class_mask
 """
 
+from .clock import capture_stamps
 from .config import RigConfig
 from .geometry import PinholeCamera, homography_thermal_to_rgb, rgb_camera, thermal_camera
-from .rig import LABELS, Sample, SimulatedRig, TrueBox
+from .rig import Sample, SimulatedRig, TrueBox
+from .traffic import LABELS
 
 __all__ = [
     "LABELS",
@@ -16,6 +18,7 @@ __all__ = [
     "Sample",
     "SimulatedRig",
     "TrueBox",
+    "capture_stamps",
     "homography_thermal_to_rgb",
     "rgb_camera",
     "thermal_camera",

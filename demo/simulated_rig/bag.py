@@ -17,16 +17,18 @@ from tqdm import tqdm
 
 from irvf.bags import create_bag
 
+from .clock import earliest_stamp
 from .config import RigConfig
 from .geometry import PinholeCamera, homography_thermal_to_rgb
-from .rig import LABELS, Sample, SimulatedRig
+from .rig import Sample, SimulatedRig
+from .traffic import LABELS
 
 THERMAL_FRAME, RGB_FRAME = "thermal_optical_frame", "rgb_optical_frame"
 THERMAL_TOPIC, RGB_TOPIC = "/thermal/image_raw", "/rgb/image_raw"
 TYPICAL_DISTANCE_M = 12.0  # of the people on the crossing: where the homography aligns both pictures exactly
 
 _types = get_typestore(Stores.ROS2_JAZZY)
-_message = _types.types
+_message = _types.types  # classes that rosbags builds at run time, hence the Any below
 
 
 def write_bag(path: Path | str, config: RigConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def write_bag(path: Path | str, config: RigConfig, *, progress: bool = True) -> 
             for topic, message_type in _topics().items()
         }
 
-        def write(arrival: int, topic: str, message: Any) -> None:  # noqa: ANN401 - rosbags builds the types at run time
+        def write(arrival: int, topic: str, message: Any) -> None:
             writer.write(connections[topic], arrival, _types.serialize_cdr(message, message.__msgtype__))
 
         waiting: list[tuple[int, int, str, Any]] = []
@@ -61,7 +63,7 @@ def write_bag(path: Path | str, config: RigConfig, *, progress: bool = True) -> 
             for arrival, topic, message in _messages(rig, sample):
                 heapq.heappush(waiting, (arrival, next(numbers), topic, message))
             # Nothing later can arrive before the next frame is taken: jitter stays under half a period.
-            until = rig.earliest_stamp(sample.index + 1)
+            until = earliest_stamp(config, sample.index + 1)
             while waiting and waiting[0][0] < until:
                 arrival, _, topic, message = heapq.heappop(waiting)
                 write(arrival, topic, message)
@@ -113,12 +115,12 @@ def _messages(rig: SimulatedRig, sample: Sample) -> Iterator[tuple[int, str, Any
         yield arrival, "/thermal/camera_info", _camera_info(header, rig.thermal_camera)
 
 
-def _header(stamp: int, frame_id: str) -> Any:  # noqa: ANN401 - rosbags builds the types at run time
+def _header(stamp: int, frame_id: str) -> Any:
     time = _message["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
     return _message["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
 
 
-def _image(header: Any, image: NDArray[Any], encoding: str) -> Any:  # noqa: ANN401
+def _image(header: Any, image: NDArray[Any], encoding: str) -> Any:
     little_endian = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<"))
     return _message["sensor_msgs/msg/Image"](
         header=header,
@@ -131,7 +133,7 @@ def _image(header: Any, image: NDArray[Any], encoding: str) -> Any:  # noqa: ANN
     )
 
 
-def _camera_info(header: Any, camera: PinholeCamera) -> Any:  # noqa: ANN401
+def _camera_info(header: Any, camera: PinholeCamera) -> Any:
     """CameraInfo of an ideal camera: no distortion, the rectified camera is the camera itself."""
     return _message["sensor_msgs/msg/CameraInfo"](
         header=header,

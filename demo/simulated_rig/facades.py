@@ -24,6 +24,7 @@ def facade_appearance(
     points: Array32,
     normals: Array32,
     depth: Array32,
+    *,
     textures: NoiseTextures,
     weather: Weather,
     sun: Array32,
@@ -35,7 +36,7 @@ def facade_appearance(
         here = building_of_point == number
         if here.any():
             along = np.where(np.abs(normals[here, 1]) > 0.5, points[here, 0] - building.low[0], points[here, 1])
-            wall = _Wall(building, number, along, points[here, 2], depth[here], textures)
+            wall = _Wall(building, number, along, points[here, 2], depth=depth[here], textures=textures)
             albedo[here], emission[here], temperature[here] = wall.appearance(weather, sun[here])
     return albedo, emission, temperature
 
@@ -44,7 +45,7 @@ class _Wall:
     """Points of one building: ``along`` the wall and height ``z``, metres ``[N]``."""
 
     def __init__(
-        self, building: Building, number: int, along: Array32, z: Array32, depth: Array32, textures: NoiseTextures
+        self, building: Building, number: int, along: Array32, z: Array32, *, depth: Array32, textures: NoiseTextures
     ) -> None:
         self.building, self.number, self.along, self.z = building, number, along.astype(np.float32), z
         self.sharp = np.asarray(1 / (1 + (depth / 14) ** 2), dtype=np.float32)  # fine detail vanishes with distance
@@ -63,7 +64,11 @@ class _Wall:
         inside = np.minimum.reduce([half_width - np.abs(self.across), self.up - low, high - self.up])
         top_storey = z > building.high[2] - 0.75  # cornice: no windows
         self.window = (inside > 0) & ~top_storey
-        self.frame = self.window & ((inside < 0.07) | (~shop & (np.abs(self.across) < 0.03)))
+        self.frame = self.window & (
+            (inside < 0.07) | (np.abs(self.across) < 0.03) | (shop & (np.abs(self.up - 2.3) < 0.03))
+        )
+        door = shop & (random_cells(self.column, self.row, 11 + number) < 0.4) & (np.abs(self.across) < 0.5)
+        self.frame |= self.window & door & ((np.abs(self.across) > 0.42) | (self.up < 0.75))
         self.recess = self.window & ((high - self.up < 0.22) | (self.across + half_width < 0.14))
         self.sill = (np.abs(self.up - low + 0.05) < 0.05) & (np.abs(self.across) < half_width + 0.08) & ~top_storey
         self.below = (self.up < low - 0.1) & (self.up > 0.15) & (np.abs(self.across) < 0.5) & ~self.ground_floor
@@ -94,7 +99,7 @@ class _Wall:
         light = inside * np.where(self.shop, 0.55, 0.30) * (0.5 + chance * 2)
         emission[lit & glass] = (light[:, None] * room)[lit & glass]
         emission[lit & self.frame] *= 0.0
-        return albedo, emission, self._temperature(weather, sun, glass, curtain, lit, warmth)
+        return albedo, emission, self._temperature(weather, sun, glass=glass, curtain=curtain, lit=lit, warmth=warmth)
 
     def _wall_colour(self) -> Array32:
         height, length = BRICK_M[1], BRICK_M[0]
@@ -119,6 +124,7 @@ class _Wall:
         self,
         weather: Weather,
         sun: Array32,
+        *,
         glass: NDArray[np.bool_],
         curtain: NDArray[np.bool_],
         lit: NDArray[np.bool_],

@@ -72,7 +72,7 @@ class PinholeCamera:
         down = (row - self.matrix[1, 2]) / self.matrix[1, 1]
         to_world = self.rotation.T
         rays = across[None, :, None] * to_world[:, 0] + down[:, None, None] * to_world[:, 1] + to_world[:, 2]
-        return rays.astype(np.float32)
+        return np.asarray(rays, dtype=np.float32)
 
 
 def _intrinsics(width: int, height: int, view_deg: float) -> Array:

@@ -1,4 +1,4 @@
-"""Light and weather: the sun and its shadows by day, lamps and head-lights by night, and the sky seen by both cameras."""
+"""Light and weather: the sun and its shadows by day, lamps and head-lights by night, the sky of both cameras."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DAY = Weather(
     lamp=(0.0, 0.0, 0.0),
     headlight=(0.0, 0.0, 0.0),
     air=19.0,
-    sky_depression=42.0,
+    sky_depression=34.0,
     solar_heating=26.0,
     ground_heat=3.0,
 )
@@ -54,10 +54,10 @@ NIGHT = Weather(
     bounce=(0.004, 0.004, 0.004),
     zenith=(0.0025, 0.003, 0.006),
     horizon=(0.022, 0.017, 0.014),
-    lamp=(7.5, 5.2, 2.6),
+    lamp=(16.0, 11.0, 5.6),
     headlight=(75.0, 72.0, 62.0),
     air=9.0,
-    sky_depression=38.0,
+    sky_depression=20.0,
     solar_heating=0.0,
     ground_heat=3.5,
 )
@@ -79,26 +79,28 @@ def sun_visibility(street: Street, points: Array32, car_boxes: NDArray[np.float6
     points = points + sun * np.float32(0.03)  # off the surface itself
     boxes = [(*building.low, *building.high) for building in street.buildings]
     for box in [*boxes, *([] if car_boxes is None else car_boxes)]:
-        first = (np.asarray(box[:3], np.float32) - points) / sun
-        second = (np.asarray(box[3:], np.float32) - points) / sun
-        near, far = np.minimum(first, second).max(1), np.maximum(first, second).min(1)
+        # Slab method, an axis at a time: numpy reduces short rows slowly.
+        near, far = np.float32(-np.inf), np.float32(np.inf)
+        for axis in range(3):
+            ends = [(np.float32(box[axis + end]) - points[:, axis]) / sun[axis] for end in (0, 3)]
+            near, far = np.maximum(near, np.minimum(*ends)), np.minimum(far, np.maximum(*ends))
         depth_inside = far - np.maximum(near, 0)
         distance = np.maximum(near, 0) + 0.5
         visible *= 1 - np.clip(depth_inside / (distance * np.float32(SUN_SOFTNESS) * 4), 0, 1)
     for crown in street.crowns:
         middle, reach = crown[:, :3].mean(0), 3.2
-        below = np.nonzero(((_across_sun(points, middle)) ** 2).sum(1) < reach**2)[0]
+        below = np.nonzero(_beside_sun(points, middle) < reach**2)[0]
         for leaf in crown if len(below) else ():
-            square = (_across_sun(points[below], leaf[:3]) ** 2).sum(1) / np.float32(leaf[3] ** 2)
+            square = _beside_sun(points[below], leaf[:3]) / np.float32(leaf[3] ** 2)
             visible[below] *= np.where(square < 1.3, np.float32(0.52) + np.float32(0.37) * square, 1).clip(0, 1)
     return visible
 
 
-def _across_sun(points: Array32, centre: NDArray[np.float64]) -> Array32:
-    """Offsets of points from the sun ray through a centre, at right angles to the ray."""
+def _beside_sun(points: Array32, centre: NDArray[np.float64]) -> Array32:
+    """Squared distances of points from the sun ray through a centre."""
     sun = SUN_DIRECTION.astype(np.float32)
     offset = points - centre.astype(np.float32)
-    return np.asarray(offset - (offset @ sun)[:, None] * sun, dtype=np.float32)
+    return np.asarray(np.einsum("pi,pi->p", offset, offset) - (offset @ sun) ** 2, dtype=np.float32)
 
 
 def lamp_light(lamps: NDArray[np.float64], weather: Weather, points: Array32, normals: Array32) -> Array32:

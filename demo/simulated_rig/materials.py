@@ -70,7 +70,16 @@ def street_appearance(
             found = _sky(rays, textures, weather)
         elif material is Material.FACADE:
             found = Appearance(
-                *facade_appearance(street, hits.object[here], points, hits.normal[here], depth, textures, weather, lit)
+                *facade_appearance(
+                    street,
+                    hits.object[here],
+                    points,
+                    hits.normal[here],
+                    depth,
+                    textures=textures,
+                    weather=weather,
+                    sun=lit,
+                )
             )
         else:
             found = _SURFACES[material](points, depth, textures, weather, lit)
@@ -84,8 +93,8 @@ def street_appearance(
 
 
 def _sky(rays: Array32, textures: NoiseTextures, weather: Weather) -> Appearance:
-    elevation = np.clip(rays[:, 2] / np.linalg.norm(rays, axis=1), 0, 1)
-    overhead = rays[:, :2] / np.maximum(rays[:, 2:], 0.03)
+    elevation = np.clip(rays[:, 2] / np.sqrt((rays**2).sum(1)), 0, 1)
+    overhead = rays[:, :2] / np.maximum(rays[:, 2:], np.float32(0.03))
     clouds = np.clip(textures.soft(overhead[:, 0], overhead[:, 1], 14.0) * 0.55 - 0.1, 0, 1) * np.clip(
         elevation * 6, 0, 1
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,7 +107,7 @@ def make_mesh(
 def join(meshes: list[Mesh]) -> Mesh:
     """Put meshes together into one."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
-    faces = [mesh.faces + start for mesh, start in zip(meshes, starts)]
+    faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]
     names = ("vertices", "albedo", "glow", "source", "coupling", "mirror", "cold", "solar", "bias", "two_sided", "bone")
     stacked = {name: np.concatenate([getattr(mesh, name) for mesh in meshes]) for name in names}
     return Mesh(faces=np.concatenate(faces).astype(np.int32), **stacked)
@@ -130,8 +131,8 @@ def loft(rings: Array, paints: list[Paint], *, bone: int = 0, bias: float = 0.0)
 
 
 def tube(
-    spine: NDArray[np.floating] | list[tuple[float, float, float]],
-    radii: list[tuple[float, float]],
+    spine: NDArray[np.floating] | Sequence[tuple[float, float, float]],
+    radii: Sequence[tuple[float, float]],
     paints: list[Paint],
     *,
     sides: int = 8,

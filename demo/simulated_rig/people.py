@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from .meshes import Mesh, Paint, capsule, ellipsoid, join, tube
 
 Array = NDArray[np.float64]
+_Choice = TypeVar("_Choice")
 
 # Bones; each begins at its joint and, at rest, points down (torso and head: up).
 TORSO, HEAD, UPPER_ARM_L, UPPER_ARM_R, FOREARM_L, FOREARM_R, THIGH_L, THIGH_R, SHIN_L, SHIN_R, FOOT_L, FOOT_R = range(
@@ -20,7 +23,7 @@ BLOOD_C = 36.0  # what warms the skin
 # Lengths of a body of 1.75 m, metres.
 THIGH_M, SHIN_M, ANKLE_M = 0.43, 0.42, 0.075
 UPPER_ARM_M, FOREARM_M = 0.29, 0.26
-SHOULDER = (0.0, 0.19, 0.49)  # of the left arm in the torso's frame
+SHOULDER = (0.0, 0.18, 0.465)  # of the left arm in the torso's frame
 HIP_HALF_M, NECK_M = 0.085, 0.545
 
 JACKETS = (
@@ -47,7 +50,10 @@ def build_person(generator: np.random.Generator, *, rider: bool = False) -> Mesh
         generator: source of the choices.
         rider: a helmet instead of bare hair, no bag.
     """
-    pick = lambda options: options[generator.integers(len(options))]  # noqa: E731
+
+    def pick(options: Sequence[_Choice]) -> _Choice:
+        return options[int(generator.integers(len(options)))]
+
     thick = generator.uniform(0.0, 1.0)  # of the jacket: thick cloth stays near the air's temperature
     skin_colour = pick(SKINS)
     skin = Paint(skin_colour, BLOOD_C, 0.84, solar=0.1)
@@ -62,9 +68,18 @@ def build_person(generator: np.random.Generator, *, rider: bool = False) -> Mesh
     if rider:
         hair = Paint(pick(((0.5, 0.5, 0.5), (0.03, 0.03, 0.03), (0.5, 0.06, 0.05))), BLOOD_C, 0.14, solar=0.5)
     width = generator.uniform(0.92, 1.12)
-    spine = [(0, 0, z) for z in (-0.10, 0.02, 0.12, 0.26, 0.40, 0.49, 0.545)]
-    half = [(0.10, 0.14), (0.115, 0.165), (0.11, 0.155), (0.115, 0.165), (0.12, 0.19), (0.10, 0.185), (0.055, 0.07)]
-    rows = [trousers, trousers, jacket, jacket, chest, chest, jacket, skin]
+    spine = [(0, 0, z) for z in (-0.10, 0.02, 0.12, 0.26, 0.38, 0.47, 0.515, 0.555)]
+    half = [
+        (0.10, 0.14),
+        (0.115, 0.165),
+        (0.11, 0.155),
+        (0.115, 0.165),
+        (0.12, 0.18),
+        (0.11, 0.175),
+        (0.085, 0.13),
+        (0.05, 0.06),
+    ]
+    rows = [trousers, trousers, jacket, jacket, chest, chest, jacket, jacket, skin]
     parts = [tube(spine, [(a * width, b * width) for a, b in half], rows, sides=12, bone=TORSO)]
     parts.append(tube([(0, 0, -0.03), (0.01, 0, 0.07)], [(0.05, 0.05), (0.05, 0.05)], [skin], bone=HEAD))
     head = (0.098 + 0.012 * rider, 0.078 + 0.012 * rider, 0.122)
@@ -183,8 +198,10 @@ def riding_pose(hip: Array, bars: Array, pedals: tuple[Array, Array], lean: floa
         (1.0, pedals[0], (UPPER_ARM_L, FOREARM_L, THIGH_L, SHIN_L, FOOT_L)),
         (-1.0, pedals[1], (UPPER_ARM_R, FOREARM_R, THIGH_R, SHIN_R, FOOT_R)),
     ):
-        offsets[thigh] = hip + [0, side * HIP_HALF_M, 0]
-        knee, ankle = _reach(offsets[thigh], pedal + [-0.05, 0, 0.09], THIGH_M, SHIN_M, np.array([1.0, 0, 0.3]))
+        offsets[thigh] = hip + np.array([0, side * HIP_HALF_M, 0])
+        knee, ankle = _reach(
+            offsets[thigh], pedal + np.array([-0.05, 0, 0.09]), THIGH_M, SHIN_M, np.array([1.0, 0, 0.3])
+        )
         rotations[thigh], rotations[shin] = _aim(knee - offsets[thigh]), _aim(ankle - knee)
         offsets[shin], offsets[foot] = knee, ankle
         rotations[foot] = _swing(-0.15)

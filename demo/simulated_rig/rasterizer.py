@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ def draw_faces(meshes: list[Mesh], camera: PinholeCamera, supersampling: int, ca
     for index in np.argsort((mesh.bias - middle)[shown], kind="stable").tolist():
         cv2.fillConvexPoly(canvas, outlines[index], labels[index], cv2.LINE_8, _SHIFT)
     bounds = np.searchsorted(objects[shown], np.arange(len(meshes) + 1))
-    regions = [_cover(low[shown[a:b]], high[shown[a:b]], camera) for a, b in zip(bounds, bounds[1:])]
+    regions = [_cover(low[shown[a:b]], high[shown[a:b]], camera) for a, b in pairwise(bounds.tolist())]
     return FaceMap(mesh, objects, shown, canvas, np.concatenate([[0], middle]).astype(np.float32), tuple(regions))
 
 

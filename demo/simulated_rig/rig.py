@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from irvf.frames import Box
 
+from .clock import capture_stamps
 from .config import RigConfig
 from .geometry import PinholeCamera, convex_hull, rgb_camera, thermal_camera
 from .lighting import DAY, NIGHT, Weather
 from .rasterizer import Region
 from .sensors import RgbSensor, ThermalSensor
+from .still import StillPicture
 from .street import build_street
 from .textures import NoiseTextures
 from .traffic import LABELS, PlacedObject, Traffic
-from .views import Drawing, StillPicture, View
+from .views import Drawing, View
 
 MIN_PIXELS = 24  # objects of which fewer pixels are seen are left out of the boxes
 MIN_VISIBLE = 0.12  # and those of which a smaller share is seen (unhidden people reach about 0.6)
@@ -80,8 +83,10 @@ class SimulatedRig:
         self._traffic = Traffic(config.seed, night=config.light != "day")
         textures, street = NoiseTextures(config.seed), build_street(config.seed)
 
+        parked = self._traffic.parked
+
         def view(camera: PinholeCamera) -> View:
-            return View(camera, street, textures, self._traffic.parked, self._weathers, config.supersampling)
+            return View(camera, street, textures, parked, weathers=self._weathers, supersampling=config.supersampling)
 
         self._rgb_view, self._thermal_view = view(self.rgb_camera), view(self.thermal_camera)
         self._rgb_sensor, self._thermal_sensor = RgbSensor(config), ThermalSensor(config)
@@ -94,27 +99,6 @@ class SimulatedRig:
         """Go through the sequence."""
         return (self.sample(index) for index in range(len(self)))
 
-    def stamps(self, index: int) -> tuple[int, int]:
-        """Capture times of the RGB and the thermal frame of a tick, nanoseconds."""
-        generator = np.random.default_rng([self.config.seed, 808, index])
-        shifts = generator.standard_normal(2) * self.config.stamp_jitter_ms * 1e6
-        rgb, thermal = (
-            self._tick(index) + int(shift) for shift in np.clip(shifts, -self._most_jitter, self._most_jitter)
-        )
-        return rgb, thermal
-
-    def earliest_stamp(self, index: int) -> int:
-        """Time in nanoseconds before which no frame of a tick is taken, however the jitter falls."""
-        return self._tick(index) - int(self._most_jitter)
-
-    def _tick(self, index: int) -> int:
-        return self.config.start_stamp_ns + round(index * 1e9 / self.config.rate_hz)
-
-    @property
-    def _most_jitter(self) -> float:
-        """Jitter is cut off within half a period, so that stamps never run backwards; nanoseconds."""
-        return 0.4e9 / self.config.rate_hz
-
     def sample(self, index: int) -> Sample:
         """Return a frame, 0 to ``len(self) - 1``.
 
@@ -123,7 +107,7 @@ class SimulatedRig:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} was asked for; the sequence has frames 0 to {len(self) - 1}")
-        stamp, thermal_stamp = self.stamps(index)
+        stamp, thermal_stamp = capture_stamps(self.config, index)
         moving = self._traffic.at(self._seconds(stamp))
         drawing = self._rgb_view.draw(moving)
         boxes, class_mask, instance_mask = self._truth(moving, drawing)
@@ -149,18 +133,18 @@ class SimulatedRig:
         return [1 - night, night]
 
     def _mixed(self, stamp: int, view: View) -> list[tuple[float, Weather, StillPicture]]:
-        shares = zip(self._weights(stamp), self._weathers, view.stills)
+        shares = zip(self._weights(stamp), self._weathers, view.stills, strict=True)
         return [(share, weather, still) for share, weather, still in shares if share > 0]
 
     def _rgb(self, index: int, stamp: int, moving: list[PlacedObject], drawing: Drawing) -> NDArray[np.uint8]:
-        view, total = self._rgb_view, None
+        view, total = self._rgb_view, np.zeros((self.config.rgb_height, self.config.rgb_width, 3), np.float32)
         headlights = self._traffic.headlights(self._seconds(stamp))
         for share, weather, still in self._mixed(stamp, view):
             picture = still.colour.copy()
             view.darken_ground(picture, still, weather, moving, drawing)
             view.light_street(picture, still, weather, headlights)
             drawing.compose(picture, view.radiance(drawing, weather, headlights))
-            total = picture * np.float32(share) if total is None else total + picture * np.float32(share)
+            cv2.scaleAdd(picture, share, total, total)
         night = 1.0 if self.config.light == "night" else self._weights(stamp)[-1] * (self.config.light == "dusk")
         return self._rgb_sensor.expose(total, index, night)
 
@@ -184,7 +168,7 @@ class SimulatedRig:
             picture = still.temperature.copy()
             view.warm_ground(picture, moving)
             drawing.compose(picture, view.temperature(drawing, weather))
-            total += picture * np.float32(share)
+            cv2.scaleAdd(picture, share, total, total)
         return total
 
     def _truth(
@@ -198,7 +182,7 @@ class SimulatedRig:
         for found in everything:
             label_of[found.instance] = LABELS.index(found.label)
         regions = [*(view.parked_regions.get(o.instance) for o in self._traffic.parked), *drawing.drawn.regions]
-        boxes = [self._box(found, region, mask) for found, region in zip(everything, regions) if region]
+        boxes = [self._box(found, region, mask) for found, region in zip(everything, regions, strict=True) if region]
         return tuple(box for box in boxes if box), label_of[mask], mask
 
     def _box(self, found: PlacedObject, region: Region, mask: NDArray[np.uint8]) -> TrueBox | None:

@@ -62,7 +62,7 @@ class RgbSensor:
         cv2.scaleAdd(noise, 0.5 / np.sqrt(electrons), root, root)
         root *= np.float32(1023)
         level = np.clip(root, 0, 2047, out=root).astype(np.uint16)
-        return _tone_curve(floor)[level]
+        return np.asarray(_tone_curve(floor)[level])
 
 
 def _tone_curve(floor: float) -> NDArray[np.uint8]:
@@ -72,7 +72,7 @@ def _tone_curve(floor: float) -> NDArray[np.uint8]:
     bent = _SHOULDER + beyond * (1 - np.exp(-(light - _SHOULDER).clip(0) / beyond))
     light = np.where(light > _SHOULDER, bent, light)
     display = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(display.clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(display.clip(0, 1) * 255), dtype=np.uint8)
 
 
 class ThermalSensor:
@@ -101,4 +101,4 @@ class ThermalSensor:
         top, left = np.random.default_rng([self._config.seed, 707, index]).integers(0, _SPARE, 2)
         seen += self._noise[top : top + height, left : left + width] * np.float32(self._config.netd_mk / 1000)
         counts = (seen + np.float32(KELVIN_AT_0_C)) / np.float32(self._config.kelvin_per_count)
-        return np.rint(counts.clip(0, 65535)).astype(np.uint16)
+        return np.asarray(np.rint(counts.clip(0, 65535)), dtype=np.uint16)

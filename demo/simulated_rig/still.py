@@ -39,8 +39,9 @@ def sunlight(hits: RayHits, street: Street, parked_boxes: NDArray[np.float64], s
     """Visibility of the sun times cosine, on sub-pixels; shadows are traced on whole pixels and smoothed."""
     middle = slice(supersampling // 2, None, supersampling)
     points = hits.position[middle, middle]
-    seen = sun_visibility(street, points.reshape(-1, 3), parked_boxes).reshape(points.shape[:2])
-    seen = cv2.resize(seen, hits.depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    coarse = sun_visibility(street, points.reshape(-1, 3), parked_boxes).reshape(points.shape[:2])
+    size = (hits.camera.width * supersampling, hits.camera.height * supersampling)
+    seen = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(seen * np.maximum(hits.normal @ SUN_DIRECTION.astype(np.float32), 0), dtype=np.float32)
 
 
@@ -50,6 +51,7 @@ def paint_street(
     textures: NoiseTextures,
     weather: Weather,
     sun: Array32,
+    *,
     free_sky: Array32,
     parked: tuple[NDArray[np.bool_], Array32, Array32, Array32],
 ) -> StillPicture:
@@ -81,4 +83,5 @@ def paint_street(
     colour[covered], look.temperature[covered], look.albedo[covered] = radiance, heat, albedo
     layers = (colour, look.temperature, look.albedo, direct * ground, rest * ground)
     size = (hits.camera.width, hits.camera.height)
-    return StillPicture(*(cv2.resize(layer.astype(np.float32), size, interpolation=cv2.INTER_AREA) for layer in layers))
+    reduced = [cv2.resize(layer.astype(np.float32), size, interpolation=cv2.INTER_AREA) for layer in layers]
+    return StillPicture(*(np.asarray(layer, dtype=np.float32) for layer in reduced))

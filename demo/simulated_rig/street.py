@@ -116,7 +116,7 @@ def _row(generator: np.random.Generator, y_low: float, y_high: float) -> list[Bu
 def _end_of_street(generator: np.random.Generator) -> list[Building]:
     return [
         Building((112.0, y, 0.0), (124.0, y + 14, height), (0.45, 0.42, 0.40), bricks=False, shops=False, bay=3.0)
-        for y, height in zip((-24.0, -10.0, 4.0, 18.0), generator.uniform(9, 20, 4))
+        for y, height in zip((-24.0, -10.0, 4.0, 18.0), generator.uniform(9, 20, 4), strict=True)
     ]
 
 
@@ -156,6 +156,7 @@ class RayHits:
         region: tuple[slice, slice],
         depth: Array32,
         normal: Array32,
+        *,
         material: Material,
         number: int,
         valid: NDArray[np.bool_],
@@ -172,16 +173,19 @@ class RayHits:
         up = np.array([0, 0, 1], np.float32)
         down = z < -1e-5
         depth = -self.origin[2] / z
-        self._offer(everywhere, depth, up, Material.ROAD, 0, down & (depth * x < 200))
+        self._offer(everywhere, depth, up, material=Material.ROAD, number=0, valid=down & (depth * x < 200))
         depth = (PAVEMENT_HEIGHT - self.origin[2]) / z
         across = self.origin[1] + depth * y
         raised = (across < RIGHT_KERB_Y) | (across > LEFT_KERB_Y)
-        self._offer(everywhere, depth, up, Material.PAVEMENT, 0, down & raised & (depth * x < 200))
+        self._offer(
+            everywhere, depth, up, material=Material.PAVEMENT, number=0, valid=down & raised & (depth * x < 200)
+        )
         for side, towards_road in ((RIGHT_KERB_Y, 1.0), (LEFT_KERB_Y, -1.0)):
             depth = (side - self.origin[1]) / y
             height = self.origin[2] + depth * z
             normal = np.array([0, towards_road, 0], np.float32)
-            self._offer(everywhere, depth, normal, Material.KERB, 0, (height > 0) & (height < PAVEMENT_HEIGHT))
+            valid = (height > 0) & (height < PAVEMENT_HEIGHT)
+            self._offer(everywhere, depth, normal, material=Material.KERB, number=0, valid=valid)
 
     def _meet_building(self, building: Building, number: int) -> None:
         """Meet the walls (slab method); the roof cannot be seen from the street."""
@@ -198,11 +202,12 @@ class RayHits:
         axes = np.eye(3, dtype=np.float32)[axis_of_entry]
         normal = -axes * np.sign(self.rays)
         region = (slice(None), slice(None))
-        self._offer(region, enter, normal, Material.FACADE, number, (enter < leave) & (enter > 0))
+        valid = (enter < leave) & (enter > 0)
+        self._offer(region, enter, normal, material=Material.FACADE, number=number, valid=valid)
 
     def _region(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice] | None:
         """Sub-pixels that a box of the world can cover; None where it is out of view."""
-        corners = np.stack(np.meshgrid(*zip(low, high), indexing="ij"), -1).reshape(-1, 3)
+        corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)
         pixels, depth = self.camera.project(corners)
         if np.any(depth < 0.2):
             return None
@@ -225,7 +230,8 @@ class RayHits:
         height = self.origin[2] + depth * rays[..., 2]
         normal = np.zeros_like(rays)
         normal[..., :2] = (rays[..., :2] * depth[..., None] - centre) / np.float32(radius)
-        self._offer(region, depth, normal, material, number, (root > 0) & (height > bottom) & (height < top))
+        valid = (root > 0) & (height > bottom) & (height < top)
+        self._offer(region, depth, normal, material=material, number=number, valid=valid)
 
     def _meet_sphere(
         self, sphere: NDArray[np.float64], material: Material, number: int, ragged: NoiseTextures | None
@@ -247,4 +253,4 @@ class RayHits:
             holes = ragged.grain(point[..., 1] + 0.4 * point[..., 0], point[..., 2] + 0.3 * point[..., 0], 3.5)
             facing = -(normal * rays).sum(-1) / np.sqrt(square)
             valid &= facing > 0.38 + 0.3 * holes
-        self._offer(region, depth, normal, material, number, valid)
+        self._offer(region, depth, normal, material=material, number=number, valid=valid)

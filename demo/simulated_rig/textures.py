@@ -51,7 +51,7 @@ def _look_up(texture: Plane, u: Plane, v: Plane, size_m: float) -> Plane:
 
 
 def random_cells(column: Plane, row: Plane, salt: int) -> Plane:
-    """Return a uniform random number in [0, 1) for each integer cell (of a window, a brick): equal cell, equal number."""
+    """Return a random number in [0, 1) for each integer cell (of a window, a brick): equal cell, equal number."""
     mixed = column.astype(np.int64) * 374761393 + row.astype(np.int64) * 668265263 + salt * 2246822519
     mixed = (mixed ^ (mixed >> 13)) * 1274126177 & 0xFFFFFFFF
     mixed = (mixed ^ (mixed >> 16)) & 0xFFFF

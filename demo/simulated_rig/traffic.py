@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .meshes import Mesh
 from .people import build_person, riding_pose, walking_pose
-from .street import PAVEMENT_HEIGHT, LEFT_KERB_Y, RIGHT_KERB_Y
+from .street import LEFT_KERB_Y, PAVEMENT_HEIGHT, RIGHT_KERB_Y
 from .vehicles import (
     GRIP,
     HEADLIGHT_AHEAD_M,
@@ -155,7 +155,7 @@ class Cyclist:
             return []
         x, y, heading, travelled = place
         crank = 2 * math.pi * travelled / GEAR_M
-        pose = riding_pose(SADDLE + (0.0, 0.0, 0.08), GRIP, pedal_positions(crank))
+        pose = riding_pose(SADDLE + np.array([0.0, 0.0, 0.08]), GRIP, pedal_positions(crank))
         turn, offset = _turn(heading), np.array([x, y, 0.0])
         return [
             PlacedObject(self._instance, "bicycle", self._bicycle.moved(turn, offset)),

@@ -170,8 +170,8 @@ def build_bicycle(generator: np.random.Generator, *, lights: bool) -> Mesh:
     ]
     parts = [capsule(a, b, (0.019, 0.019), frame, sides=6) for a, b in tubes]
     parts.append(capsule((0.36, 0.24, 1.03), (0.36, -0.24, 1.03), (0.014, 0.014), dark, sides=6))
-    for side in (1, -1):
-        parts.append(capsule((0.36, side * 0.22, 1.03), (0.32, side * 0.30, 1.03), (0.018, 0.018), warm, sides=6))
+    grips = [((0.36, side * 0.22, 1.03), (0.32, side * 0.30, 1.03)) for side in (1, -1)]
+    parts += [capsule(a, b, (0.018, 0.018), warm, sides=6) for a, b in grips]
     parts.append(ellipsoid((-0.20, 0.0, 0.94), (0.14, 0.07, 0.035), [warm], sides=8))
     parts.append(disc((BOTTOM_BRACKET[0], -0.04, BOTTOM_BRACKET[2]), (0.05, 0.095), steel, two_sided=True, sides=14))
     for hub in (rear, front):
@@ -193,7 +193,8 @@ def build_bicycle(generator: np.random.Generator, *, lights: bool) -> Mesh:
 def _tread(hub: tuple[float, float, float], paint: Paint) -> Mesh:
     angle = 2 * np.pi * np.arange(25) / 24
     circle = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], -1) * BICYCLE_WHEEL_M + hub
-    vertices = np.concatenate([circle + (0, 0.02, 0), circle - (0, 0.02, 0)])
+    half_width = np.array([0, 0.02, 0])
+    vertices = np.concatenate([circle + half_width, circle - half_width])
     index = np.arange(24)
     faces = np.stack([index, index + 25, index + 26, index + 1], -1)
     return make_mesh(vertices, faces, [paint], two_sided=True)

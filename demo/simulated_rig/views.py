@@ -39,6 +39,7 @@ class View:
         street: Street,
         textures: NoiseTextures,
         parked: list[PlacedObject],
+        *,
         weathers: list[Weather],
         supersampling: int,
     ) -> None:
@@ -53,7 +54,7 @@ class View:
         numbers = np.array([o.instance for o in parked], np.uint8)[drawn.objects]
         self._instances = np.concatenate([[0], numbers]).astype(np.uint8)[labels]
         self.still_instances = majority(self._instances, supersampling)
-        self.parked_regions = {o.instance: region for o, region in zip(parked, drawn.regions) if region}
+        self.parked_regions = {o.instance: region for o, region in zip(parked, drawn.regions, strict=True) if region}
         self._depth = np.where(labels > 0, drawn.depth[labels], hits.depth)
         grid = slice(supersampling * HEADLIGHT_GRID // 2, None, supersampling * HEADLIGHT_GRID)
         self._grid_rows = len(hits.depth[grid])
@@ -63,7 +64,15 @@ class View:
         sun = sunlight(hits, street, boxes, supersampling) if sunny else np.zeros_like(hits.depth)
         free_sky = 1 - CONTACT_SHADE * cv2.resize(self._contact(parked), labels.shape[::-1])
         self.stills = [
-            paint_street(hits, street, textures, weather, sun, free_sky, self._parked_look(drawn, weather, labels))
+            paint_street(
+                hits,
+                street,
+                textures,
+                weather,
+                sun,
+                free_sky=free_sky,
+                parked=self._parked_look(drawn, weather, labels),
+            )
             for weather in weathers
         ]
 
@@ -127,7 +136,8 @@ class View:
                 hull = convex_hull(pixels).clip(-_FAR_PIXEL, _FAR_PIXEL)
                 cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
         width = max(1.0, self.camera.width / 250)
-        return np.asarray(cv2.GaussianBlur(mask, (0, 0), width, sigmaY=width / 2) / np.float32(255), dtype=np.float32)
+        soft = cv2.GaussianBlur(mask, (0, 0), width, sigmaY=width / 2)
+        return np.asarray(soft / np.float32(255), dtype=np.float32)
 
     def _cast(self, drawn: FaceMap) -> NDArray[np.uint8]:
         """Mask of the shadows of moving objects on the ground, ``[H x W]``, 255 in the shadow."""
@@ -137,7 +147,8 @@ class View:
         pixels, depth = self.camera.project(mesh.vertices - SUN_DIRECTION / SUN_DIRECTION[2] * height)
         sunny = (face_geometry(mesh)[1] @ SUN_DIRECTION.astype(np.float32) > 0) | mesh.two_sided
         corners, size = pixels[mesh.faces], np.array([self.camera.width, self.camera.height])
-        sunny &= (depth[mesh.faces.T].min(0) > 0.5) & (corners > 0).any((1, 2)) & (corners < size).all(2).any(1)
+        inside = np.all((corners > 0) & (corners < size), axis=2)
+        sunny &= (depth[mesh.faces.T].min(0) > 0.5) & inside.any(axis=1)
         for outline in np.rint(corners[sunny].clip(-_FAR_PIXEL, _FAR_PIXEL) * 16).astype(np.int32):
             cv2.fillConvexPoly(shadow, outline, 255, cv2.LINE_8, 4)
         return shadow
@@ -151,8 +162,8 @@ class View:
     ) -> None:
         """Add the light of head-lights on the street to a picture in place."""
         if max(weather.headlight) > 0 and len(headlights):
-            light = headlight_light(headlights, weather, self._grid_points, self._grid_normals)
-            light = cv2.resize(light.reshape(self._grid_rows, -1, 3), (self.camera.width, self.camera.height))
+            coarse = headlight_light(headlights, weather, self._grid_points, self._grid_normals)
+            light = cv2.resize(coarse.reshape(self._grid_rows, -1, 3), (self.camera.width, self.camera.height))
             cv2.accumulateProduct(light, still.albedo, picture)
 
 
@@ -196,5 +207,6 @@ def majority(values: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """Reduce sub-pixels to pixels: the greatest number where it fills half of the pixel, else the smallest."""
     parts = [values[row::scale, column::scale] for row in range(scale) for column in range(scale)]
     greatest, smallest = np.maximum.reduce(parts), np.minimum.reduce(parts)
-    share = sum((part == greatest).astype(np.uint8) for part in parts)
-    return np.where(np.asarray(share) * 2 >= scale * scale, greatest, smallest)
+    share = np.add.reduce([part == greatest for part in parts], dtype=np.uint8)
+    chosen = np.where(share * 2 >= scale * scale, greatest, smallest)
+    return np.asarray(chosen, dtype=np.uint8)

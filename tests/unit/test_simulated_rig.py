@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from simulated_rig import LABELS, RigConfig, SimulatedRig, homography_thermal_to_rgb, rgb_camera, thermal_camera
+from simulated_rig import (
+    LABELS,
+    RigConfig,
+    SimulatedRig,
+    capture_stamps,
+    homography_thermal_to_rgb,
+    rgb_camera,
+    thermal_camera,
+)
 from simulated_rig.__main__ import main
 from simulated_rig.bag import RGB_TOPIC, THERMAL_TOPIC, write_bag
 
 from irvf.bags import open_bag
 
 SMALL = RigConfig(rgb_width=320, rgb_height=240, thermal_width=160, thermal_height=128, duration_s=6.0)
+TINY = replace(SMALL, rgb_width=96, rgb_height=72, thermal_width=64, thermal_height=48)
 CROSSING = 5 * 30  # frame in which people are on the crossing
 
 
@@ -41,7 +52,7 @@ def test_a_frame_depends_on_its_number_alone(night: SimulatedRig) -> None:
 def test_frames_and_seeds_differ(night: SimulatedRig) -> None:
     sample = night.sample(0)
     assert np.mean(sample.rgb != night.sample(1).rgb) > 0.2  # noise alone changes that much
-    other = SimulatedRig(RigConfig(**{**SMALL.__dict__, "seed": 2})).sample(0)
+    other = SimulatedRig(replace(SMALL, seed=2)).sample(0)
     assert np.mean(sample.class_mask != other.class_mask) > 0.001
 
 
@@ -136,14 +147,11 @@ def test_thermal_objects_lie_where_the_homography_puts_the_boxes(night: Simulate
     assert inside.sum() > 100
     assert celsius[inside].mean() > celsius[around].mean() + 5
     assert celsius[inside].max() > 25  # faces
-    # In the dark the RGB camera hardly tells people from the street.
-    brightness = sample.rgb.mean(-1)
-    assert abs(brightness[inside].mean() - brightness[around].mean()) < 25
+    assert sample.rgb[inside].mean() < 50  # the RGB camera hardly sees them in the dark
 
 
 def test_counts_are_the_temperature_within_the_stated_noise() -> None:
-    still = {**SMALL.__dict__, "column_noise_mk": 0.0}
-    rig = SimulatedRig(RigConfig(**still))
+    rig = SimulatedRig(replace(SMALL, column_noise_mk=0.0))
     sample = rig.sample(0)
     assert sample.thermal is not None
     scene = cv2.GaussianBlur(rig.temperature(sample.thermal_stamp), (0, 0), 0.65)
@@ -153,7 +161,7 @@ def test_counts_are_the_temperature_within_the_stated_noise() -> None:
 
 
 def test_day_is_bright_and_night_is_dark(night: SimulatedRig) -> None:
-    day = SimulatedRig(RigConfig(**{**SMALL.__dict__, "light": "day"})).sample(0)
+    day = SimulatedRig(replace(SMALL, light="day")).sample(0)
     dark = night.sample(0)
     assert day.rgb.mean() > 90
     assert dark.rgb.mean() < 45
@@ -165,27 +173,26 @@ def test_day_is_bright_and_night_is_dark(night: SimulatedRig) -> None:
 
 
 def test_dusk_goes_from_day_to_night() -> None:
-    rig = SimulatedRig(RigConfig(**{**SMALL.__dict__, "light": "dusk", "duration_s": 1.0}))
+    rig = SimulatedRig(replace(TINY, light="dusk", duration_s=1.0))
     means = [rig.sample(index).rgb.mean() for index in (0, 15, 29)]
     assert means[0] > means[1] > means[2]
 
 
 def test_stamps_keep_their_order_under_jitter() -> None:
-    rig = SimulatedRig(RigConfig(**{**SMALL.__dict__, "stamp_jitter_ms": 30.0}))
-    stamps = np.array([rig.stamps(index) for index in range(len(rig))])
+    shaken = replace(SMALL, stamp_jitter_ms=30.0)
+    stamps = np.array([capture_stamps(shaken, index) for index in range(180)])
     assert (np.diff(stamps, axis=0) > 0).all()
     assert np.abs(stamps[:, 0] - stamps[:, 1]).max() > 5e6
-    exact = SimulatedRig(RigConfig(**{**SMALL.__dict__, "stamp_jitter_ms": 0.0}))
-    assert exact.stamps(30) == (SMALL.start_stamp_ns + 10**9,) * 2
+    assert capture_stamps(replace(SMALL, stamp_jitter_ms=0.0), 30) == (SMALL.start_stamp_ns + 10**9,) * 2
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("light", "noon", "noon"),
-        ("rate_hz", 0.0, "rate_hz"),
-        ("rgb_width", 8, "32 pixels"),
-        ("thermal_every", 0, "1 or more"),
+        ("rate_hz", 0.0, "rate_hz is 0.0; choose 0.1 to 1000"),
+        ("rgb_width", 8, "choose 32 to 4096"),
+        ("thermal_every", 0, "choose 1 to 1000"),
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, value: object, said: str) -> None:
@@ -195,24 +202,25 @@ def test_settings_out_of_range_are_refused(name: str, value: object, said: str) 
 
 @pytest.mark.parametrize("name", ["street.mcap", "street.db3", "street"])
 def test_bag_reads_back_equal(tmp_path: Path, name: str) -> None:
-    config = RigConfig(**{**SMALL.__dict__, "duration_s": 0.2, "thermal_every": 2})
+    config = replace(TINY, duration_s=0.2, thermal_every=2)
     truth = write_bag(tmp_path / name, config, progress=False)
     rig = SimulatedRig(config)
     samples = list(rig)
-    found: dict[str, list[tuple[int, object]]] = {}
+    found: dict[str, list[tuple[int, Any]]] = {}
     arrivals = []
     with open_bag(tmp_path / name) as reader:
         for connection, arrival, raw in reader.messages():
             found.setdefault(connection.topic, []).append((arrival, reader.deserialize(raw, connection.msgtype)))
             arrivals.append(arrival)
     assert arrivals == sorted(arrivals)
-    thermal = [sample for sample in samples if sample.thermal is not None]
-    for topic, shown, encoding, frame, delay_ms in (
+    thermal = [(sample.thermal_stamp, sample.thermal) for sample in samples if sample.thermal is not None]
+    expected: list[tuple[str, list[tuple[int, Any]], str, str, int]] = [
         (RGB_TOPIC, [(s.stamp, s.rgb) for s in samples], "rgb8", "rgb_optical_frame", 12),
-        (THERMAL_TOPIC, [(s.thermal_stamp, s.thermal) for s in thermal], "16UC1", "thermal_optical_frame", 25),
-    ):
+        (THERMAL_TOPIC, thermal, "16UC1", "thermal_optical_frame", 25),
+    ]
+    for topic, shown, encoding, frame, delay_ms in expected:
         assert len(found[topic]) == len(shown)
-        for (arrival, message), (stamp, image) in zip(found[topic], shown):
+        for (arrival, message), (stamp, image) in zip(found[topic], shown, strict=True):
             assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == stamp
             assert arrival == stamp + delay_ms * 10**6
             assert (message.header.frame_id, message.encoding) == (frame, encoding)
@@ -221,14 +229,14 @@ def test_bag_reads_back_equal(tmp_path: Path, name: str) -> None:
             np.testing.assert_array_equal(pixels, image)
     info = found["/thermal/camera_info"][0][1]
     np.testing.assert_allclose(info.k.reshape(3, 3), thermal_camera(config).matrix)
-    assert (info.width, info.height, info.distortion_model) == (160, 128, "plumb_bob")
+    assert (info.width, info.height, info.distortion_model) == (64, 48, "plumb_bob")
     assert [frame["stamp"] for frame in truth["frames"]] == [sample.stamp for sample in samples]
     assert len(truth["frames"][0]["boxes"]) == len(samples[0].boxes)
 
 
 def test_command_line_writes_bag_parameters_and_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "day.mcap"
-    assert main([str(out), "--duration", "0.05", "--light", "day", "--quiet"]) == 0
+    assert main([str(out), "--duration", "0.03", "--light", "day", "--quiet"]) == 0
     assert "day.params.yaml" in capsys.readouterr().out
     parameters = yaml.safe_load((tmp_path / "day.params.yaml").read_text())["/**"]["ros__parameters"]
     assert parameters["registration.method"] == "homography"
@@ -236,6 +244,6 @@ def test_command_line_writes_bag_parameters_and_truth(tmp_path: Path, capsys: py
     np.testing.assert_allclose(written, homography_thermal_to_rgb(RigConfig(), 12.0))
     truth = json.loads((tmp_path / "day.truth.json").read_text())
     assert truth["classes"] == ["person", "bicycle", "car"]
-    assert len(truth["frames"]) == 2
+    assert len(truth["frames"]) == 1
     with open_bag(out) as reader:
-        assert reader.topics[RGB_TOPIC].msgcount == 2
+        assert reader.topics[RGB_TOPIC].msgcount == 1
