@@ -25,7 +25,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     # rclpy's own handlers would take the context away under the inference thread.
-    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # ROS arguments, or a parameter file, that cannot be read
+        sys.exit(f"irvf_fusion_node cannot start: {error}")
     node = FusionNode()
     executor = SingleThreadedExecutor()
     executor.add_node(node)

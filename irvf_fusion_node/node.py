@@ -185,22 +185,19 @@ class FusionNode(LifecycleNode):
         return result
 
     def _subscribe(self) -> list[Subscription]:
+        made = [self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data)]
         options = QoSOverridingOptions.with_default_policies()
-        made: list[Subscription] = []
         try:
             for stream, topic in _TOPICS.items():
                 callback = partial(self._on_image, stream)
                 # A profile for each: rclpy writes the overrides of a topic into the profile that it is given.
                 profile = copy.copy(qos_profile_sensor_data)
                 made.append(self.create_subscription(Image, topic, callback, profile, qos_overriding_options=options))
-            info = self.create_subscription(
-                CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data
-            )
-            return [*made, info]
         except Exception:
             for subscription in made:
                 self.destroy_subscription(subscription)
             raise
+        return made
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop publishing and let go of the cameras."""

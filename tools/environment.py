@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ros_installation import RosInstallation, UnsupportedMachineError, find_ros
+from ros_installation import RosInstallation, UnsupportedMachineError, find_ros, installed_but_not_sourced
 from running import StepFailedError, step
 from virtual_environment import VirtualEnvironment
 from workspace import Workspace
@@ -93,7 +93,11 @@ def bring_up(layers: tuple[str, ...]) -> None:
         environment_defect = message if code not in (0, 4) else None
         workspace_defect = workspace_defect or (message if code == 4 else None)
 
+    if workspace_defect is not None:
+        workspace.check_compilers()  # before minutes are spent on the rest
     if environment_defect is not None:
+        if ros.from_pypi and (at_hand := installed_but_not_sourced()):
+            print(f"ROS 2 comes from PyPI. To use the installed one: source {at_hand}")
         environment.make(layers, environment_defect)
     if workspace_defect is not None:
         workspace.build(workspace_defect)

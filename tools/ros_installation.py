@@ -15,8 +15,8 @@ PYPI_GLIBC = (2, 28)
 OLDEST_PYTHON = (3, 10)
 
 QUESTION = """
-import json, sys, rclpy
-print(json.dumps({"rclpy": rclpy.__file__, "python": sys.executable, "version": list(sys.version_info[:3])}))
+import json, os, sys, rclpy
+print(json.dumps({"rclpy": rclpy.__file__, "python": os.path.realpath(sys.executable), "version": list(sys.version_info[:3])}))
 """
 
 
@@ -57,7 +57,8 @@ def find_ros(workspace_install: Path) -> RosInstallation:
     Raises:
         UnsupportedMachineError: neither kind can be had here.
     """
-    base_python = getattr(sys, "_base_executable", None) or sys.executable
+    # The file itself: the same interpreter goes by many names, and another one means another environment.
+    base_python = str(Path(getattr(sys, "_base_executable", None) or sys.executable).resolve())
     distribution = os.environ.get("ROS_DISTRO", "")
     if distribution:
         for python in dict.fromkeys([base_python, "/usr/bin/python3"]):
@@ -65,9 +66,6 @@ def find_ros(workspace_install: Path) -> RosInstallation:
             if answer:
                 return installed(distribution, answer, workspace_install)
     check_wheels_exist()
-    installed_here = sorted(Path("/opt/ros").glob("*/setup.bash"))
-    if installed_here:
-        print(f"  ROS 2 from PyPI is used; to use the installed one: source {installed_here[-1]}")
     return RosInstallation("jazzy", base_python, tuple(sys.version_info[:3]), None, has_vision_msgs=False)
 
 
@@ -91,15 +89,23 @@ def installed(distribution: str, answer: dict[str, object], workspace_install: P
     return RosInstallation(distribution, str(answer["python"]), version, str(answer["rclpy"]), has_vision_msgs)
 
 
+def installed_but_not_sourced() -> Path | None:
+    """Return the ``setup.bash`` of a ROS 2 in the usual place, if there is one."""
+    return max(Path("/opt/ros").glob("*/setup.bash"), default=None)
+
+
 def check_wheels_exist() -> None:
     """Raise where PyPI has no ROS 2 for this machine."""
-    source = "install ROS 2 Humble or Jazzy (https://docs.ros.org), source its setup.bash, and run this again."
+    at_hand = installed_but_not_sourced()
+    install = "install ROS 2 Humble or Jazzy (https://docs.ros.org), source its setup.bash, and run this again."
+    source = f"source {at_hand} and run this again." if at_hand else install
     machine = f"{platform.system()} {platform.machine()}"
     if machine != "Linux x86_64":
         raise UnsupportedMachineError(f"ROS 2 is not on PyPI for {machine}: {source}")
     library, version = platform.libc_ver()
+    found = f"{library} {version}" if library else "another C library"
     if library != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < PYPI_GLIBC:
-        raise UnsupportedMachineError(f"ROS 2 from PyPI needs glibc 2.28 or newer, not {library} {version}: {source}")
+        raise UnsupportedMachineError(f"ROS 2 from PyPI needs glibc 2.28 or newer, not {found}: {source}")
     first, last = PYPI_PYTHONS
     if not first <= sys.version_info[:2] <= last or platform.python_implementation() != "CPython":
         raise UnsupportedMachineError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def run_logged(command: list[str], log: Path, environment: dict[str, str], cwd: 
     return done.returncode == 0
 
 
-def show_tail(log: Path) -> None:
-    """Print the end of ``log`` on the error stream."""
+def tail(log: Path) -> str:
+    """Return the end of ``log``, under its name."""
     lines = log.read_text(errors="replace").splitlines()
-    print(f"\n--- end of {log}", *lines[-TAIL_LINES:], "---", sep="\n", file=sys.stderr)
+    return "\n".join([f"--- end of {log}", *lines[-TAIL_LINES:], "---"])

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from integrity import digest, first_difference, listing, read_stamp, write_stamp
 from ros_installation import RosInstallation
-from running import StepFailedError, run_logged, show_tail, step
+from running import StepFailedError, run_logged, step, tail
 
 # PyPI's torch for Linux brings gigabytes of CUDA libraries; this index has the one for the CPU. Another one, e.g.
 # https://download.pytorch.org/whl/cu130 to train on a GPU, is taken from the variable TORCH_INDEX.
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 NETWORK_TROUBLE = re.compile(
-    r"ConnectionError|NewConnectionError|ProtocolError|IncompleteRead|SSLError|timed out|Temporary failure|Connection "
-    r"(reset|refused|aborted|broken)|HTTP error 5|THESE PACKAGES DO NOT MATCH THE HASHES",
+    r"Could not fetch URL|ConnectionError|ProtocolError|IncompleteRead|SSLError|timed out|Temporary failure|"
+    r"Connection (reset|refused|aborted|broken)|HTTP error 5|DO NOT MATCH THE HASHES",
     re.IGNORECASE,
 )
 DISCOVERY = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -95,23 +95,24 @@ class VirtualEnvironment:
 
     def create(self) -> None:
         """Make an empty environment in place of whatever lies there."""
+        can_make = subprocess.run([self.ros.python, "-c", "import ensurepip, venv"], capture_output=True, check=False)
+        if can_make.returncode:
+            major, minor, _ = self.ros.python_version
+            raise StepFailedError(
+                f"{self.ros.python} cannot make virtual environments: sudo apt install python{major}.{minor}-venv "
+                "(or your system's package of that name), and run this again."
+            )
+        if self.folder.is_symlink() or self.folder.exists():
+            with step("removing the old .venv"):
+                remove(self.folder)
         with step("making .venv"):
-            remove(self.folder)
-            probe = [self.ros.python, "-c", "import ensurepip, venv"]
-            if subprocess.run(probe, capture_output=True, check=False).returncode:
-                major, minor, _ = self.ros.python_version
-                raise StepFailedError(
-                    f"{self.ros.python} cannot make virtual environments: sudo apt install python{major}.{minor}-venv "
-                    "(or your system's package of that name), and run this again."
-                )
             self.folder.mkdir()
             # colcon, wherever it is started, must not look for packages in here.
             (self.folder / "COLCON_IGNORE").touch()
             options = [] if self.ros.from_pypi else ["--system-site-packages"]
             command = [self.ros.python, "-m", "venv", *options, str(self.folder)]
             if not run_logged(command, self.log, self.clean_variables(), self.repository):
-                show_tail(self.log)
-                raise StepFailedError("The virtual environment could not be made; the reason stands above.")
+                raise StepFailedError(f"{tail(self.log)}\nMend that, and run this again.")
 
     def clean_variables(self) -> dict[str, str]:
         """Return the variables for pip and venv: those of this process without what would lead them astray."""
@@ -143,8 +144,10 @@ class VirtualEnvironment:
                 if attempt == "second" or not NETWORK_TROUBLE.search(noise):
                     break
                 print(" network trouble, once more ...", end="", flush=True)
-        show_tail(self.log)
-        raise StepFailedError("pip could not install the packages: check the network and the disk, and run this again.")
+            raise StepFailedError(
+                f"{tail(self.log)}\npip could not install the packages: check the network and the free space on the "
+                "disk, and run this again."
+            )
 
     def complete(self) -> None:
         """Fit the ROS wheels to this interpreter, and install what runs at its start and the command ``irvf``."""

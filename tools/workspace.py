@@ -9,7 +9,7 @@ from pathlib import Path
 
 from integrity import digest, first_difference, listing, read_stamp, write_stamp
 from ros_installation import RosInstallation
-from running import StepFailedError, run_logged, show_tail, step
+from running import StepFailedError, run_logged, step, tail
 from virtual_environment import VirtualEnvironment, remove
 
 COMPILER_HINT = "sudo apt install build-essential (or your system's C and C++ compiler), and run this again."
@@ -57,17 +57,17 @@ class Workspace:
         """Build the interface packages from nothing."""
         print(f"Building the interfaces in ros2_ws ({reason})")
         self.stamp.unlink(missing_ok=True)
+        self.log.unlink(missing_ok=True)
         self.link_vision_msgs()
         for name in ("irvf_msgs", "vision_msgs"):
             remove(self.folder / "build" / name)
             remove(self.folder / "install" / name)
-        self.check_compilers()
         self.log.parent.mkdir(exist_ok=True)
         with step(f"compiling {' and '.join(self.sources)}"):
-            done = run_logged(self.command(), self.log, self.variables(), self.folder)
-        if not done:
-            show_tail(self.log)
-            raise StepFailedError("The interfaces could not be built; the reason stands above. Then run this again.")
+            if not run_logged(self.command(), self.log, self.variables(), self.folder):
+                raise StepFailedError(
+                    f"{tail(self.log)}\nThe interfaces could not be built: mend that, and run this again."
+                )
         files = {name: listing(self.folder / "install" / name) for name in self.sources}
         write_stamp(self.stamp, {"key": self.key(), "files": files})
 

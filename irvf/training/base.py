@@ -155,7 +155,7 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         thermal, luma = sample_batch(pairs, config, step)
-        loss = float(_train_step(network, optimizer, (thermal.to(device), luma.to(device)), config).total)
+        loss = _train_step(network, optimizer, (thermal.to(device), luma.to(device)), config).total.item()
         if not math.isfinite(loss):
             raise FloatingPointError(f"loss is {loss} at step {step}; the last good weights are in {checkpoint}")
         running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss

@@ -161,14 +161,15 @@ def train_detector(
             group["lr"] = learning_rate(config, step)
         images, targets = to_batch(sample_windows(scenes, config, step), torch.device(device))
         loss = detection_loss(network(images), targets)
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"loss is {float(loss)} at step {step}; the last good weights are in {checkpoint}")
+        figure = loss.item()
+        if not math.isfinite(figure):
+            raise FloatingPointError(f"loss is {figure} at step {step}; the last good weights are in {checkpoint}")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
         optimizer.step()
         _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
-        running = float(loss) if math.isnan(running) else 0.98 * running + 0.02 * float(loss)
+        running = figure if math.isnan(running) else 0.98 * running + 0.02 * figure
         progress.set_postfix(loss=f"{running:.3f}", refresh=False)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             save_checkpoint(checkpoint, step + 1, modules, optimizer)

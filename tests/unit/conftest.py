@@ -1,6 +1,11 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
+
+# Threads of tiny networks only wait for each other, and for whatever else runs on the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _scene(rng, height, width):

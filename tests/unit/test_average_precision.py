@@ -23,9 +23,7 @@ def seen(box, score, label="person"):
 
 
 def test_all_found_is_one():
-    result = average_precision(
-        [[seen(FIRST, 0.9), seen(SECOND, 0.8, "car")]], [truth((FIRST, 0), (SECOND, 1))], LABELS
-    )
+    result = average_precision([[seen(FIRST, 0.9), seen(SECOND, 0.8, "car")]], [truth((FIRST, 0), (SECOND, 1))], LABELS)
     assert result.at_50 == pytest.approx(1)
     assert result.at_50_95 == pytest.approx(1)
     assert result.by_class == {"person": pytest.approx(1), "car": pytest.approx(1)}

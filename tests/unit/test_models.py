@@ -1,0 +1,127 @@
+"""Model folders: which are found, and that what is wrong with one is said in one line."""
+
+import pytest
+import yaml
+
+from irvf.models import ModelError, available_models, load_model
+
+FUSION = {"kind": "fusion", "onnx": "net.onnx", "licence": "Apache-2.0"}
+DETECTOR = {"kind": "detector", "onnx": "net.onnx", "licence": "MIT", "labels": ["person"], "input_size": [64, 96]}
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A folder of model folders that is searched first, and a function that fills it."""
+    root = tmp_path / "models"
+    root.mkdir()
+    monkeypatch.setenv("IRVF_MODEL_PATH", str(root))
+
+    def write(name, content, network="net.onnx"):
+        folder = root / name
+        folder.mkdir()
+        text = content if isinstance(content, str) else yaml.safe_dump(content)
+        (folder / "config.yaml").write_text(text, "utf-8")
+        if network:
+            (folder / network).write_bytes(b"")
+        return folder
+
+    return write
+
+
+def refusal(name, kind="fusion"):
+    with pytest.raises(ModelError) as raised:
+        load_model(name, kind)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("irvf", "fusion"), ("detector", "detector")])
+def test_the_shipped_models_load(name, kind):
+    model = load_model(name, kind)
+    assert model.onnx.is_file()
+    assert model.licence != "unknown"
+
+
+def test_a_folder_of_the_model_path_is_found_by_name_and_wins(models):
+    folder = models("irvf", FUSION)
+    model = load_model("irvf", "fusion")
+    assert model.path == folder
+    assert (model.name, model.kind, model.licence, model.onnx) == ("irvf", "fusion", "Apache-2.0", folder / "net.onnx")
+    assert available_models()["irvf"] == folder
+    assert available_models()["detector"].is_dir()
+
+
+def test_several_folders_are_searched_in_order(models, tmp_path, monkeypatch):
+    models("mine", FUSION)
+    (tmp_path / "other" / "mine").mkdir(parents=True)
+    (tmp_path / "other" / "mine" / "config.yaml").write_text("kind: detector\n")
+    monkeypatch.setenv("IRVF_MODEL_PATH", f"{tmp_path / 'absent'}:{tmp_path / 'models'}:{tmp_path / 'other'}")
+    assert load_model("mine", "fusion").path == tmp_path / "models" / "mine"
+
+
+def test_a_path_is_taken_too(models, monkeypatch):
+    folder = models("mine", DETECTOR)
+    monkeypatch.delenv("IRVF_MODEL_PATH")
+    model = load_model(str(folder), "detector")
+    assert (model.labels, model.input_size) == (("person",), (64, 96))
+
+
+def test_a_missing_model_lists_what_there_is(models):
+    models("mine", FUSION)
+    said = refusal("yours")
+    for expected in ("'yours'", "mine", "irvf", "detector", "IRVF_MODEL_PATH"):
+        assert expected in said
+
+
+def test_a_missing_path_is_named(tmp_path):
+    assert str(tmp_path / "nothing") in refusal(str(tmp_path / "nothing"))
+
+
+def test_another_kind_is_refused(models):
+    models("mine", DETECTOR)
+    assert "of kind 'detector', a fusion is wanted" in refusal("mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("kind: [fusion", "cannot read"),
+        ("kind: fusion\n\tonnx: x", "cannot read"),
+        ("- fusion", "mapping"),
+        ("", "mapping"),
+        ({"onnx": "net.onnx"}, "kind None"),
+        ({"kind": "fusion"}, "onnx must be"),
+        ({**FUSION, "onnx": 3}, "onnx must be"),
+        ({**FUSION, "onnx": "other.onnx"}, "other.onnx"),
+    ],
+)
+def test_a_malformed_fusion_is_named(models, content, named):
+    folder = models("mine", content)
+    said = refusal("mine")
+    assert named in said
+    assert str(folder) in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"labels": []}, "labels"),
+        ({"labels": "person"}, "labels"),
+        ({"labels": [1, 2]}, "labels"),
+        ({"input_size": [480]}, "input_size"),
+        ({"input_size": [0, 0]}, "multiples of 32"),
+        ({"input_size": [100, 96]}, "multiples of 32"),
+        ({"input_size": [-32, 96]}, "input_size"),
+        ({"input_size": "480x640"}, "input_size"),
+        ({"input_size": None}, "input_size"),
+    ],
+)
+def test_a_malformed_detector_is_named(models, changes, named):
+    models("mine", {**DETECTOR, **changes})
+    assert named in refusal("mine", "detector")
+
+
+def test_a_folder_that_is_not_text_is_refused(models):
+    folder = models("mine", FUSION)
+    (folder / "config.yaml").write_bytes(b"\xff\xfe\x00kind")
+    assert "config.yaml" in refusal("mine")
