@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ from tqdm import tqdm
 
 from irvf.frames import Image8
 from irvf.networks.base_fusion import BaseFusionNetwork
-from irvf.training.checkpoint import load_checkpoint, save_checkpoint
 from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back
-from irvf.training.losses import FusionLoss, fusion_loss
+from irvf.training.loop import Loop
+from irvf.training.losses import fusion_loss
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,6 @@ def validate(network: BaseFusionNetwork, pairs: list[tuple[Image8, Image8]], con
     return sum(losses) / len(losses) if losses else math.nan
 
 
-def _train_step(
-    network: BaseFusionNetwork,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor],
-    config: BaseTrainingConfig,
-) -> FusionLoss:
-    loss = fusion_loss(network(*batch), *batch, config.brightness_weight)
-    optimizer.zero_grad()
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
-    optimizer.step()
-    return loss
-
-
 def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str = "cpu") -> BaseFusionNetwork:
     """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
 
@@ -146,24 +133,13 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
     network = BaseFusionNetwork(config.channels, config.blocks).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    output.mkdir(parents=True, exist_ok=True)
-    checkpoint = output / "checkpoint.safetensors"
-    start = load_checkpoint(checkpoint, {"network": network}, optimizer) if checkpoint.exists() else 0
-    progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", desc="base")
-    running = math.nan
-    for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        thermal, luma = sample_batch(pairs, config, step)
-        loss = _train_step(network, optimizer, (thermal.to(device), luma.to(device)), config).total.item()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss} at step {step}; the last good weights are in {checkpoint}")
-        running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
-        progress.set_postfix(loss=f"{running:.4f}", refresh=False)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(checkpoint, step + 1, {"network": network}, optimizer)
-            with (output / "log.csv").open("a", encoding="utf-8") as log:
-                log.write(f"{step + 1},{running:.5f}\n")
+
+    def loss_of(step: int) -> Tensor:
+        thermal, luma = (planes.to(device) for planes in sample_batch(pairs, config, step))
+        return fusion_loss(network(thermal, luma), thermal, luma, config.brightness_weight).total
+
+    loop = Loop("base", output, config.steps, config.save_every, config.max_gradient_norm)
+    loop.run({"network": network}, optimizer, partial(learning_rate, config), loss_of)
     tqdm.write(f"held-back fusion loss {validate(network, held_pairs, config):.4f} over {len(held_pairs)} pairs")
     network.eval()
     return network

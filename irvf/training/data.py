@@ -47,7 +47,12 @@ class PairFiles:
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = {path.stem: path for path in files}
+    if len(images) < len(files):
+        twice = sorted({path.stem for path in files if images[path.stem] != path})
+        raise ValueError(f"{folder} has images of the same name but for the suffix: {', '.join(twice[:20])}")
+    return images
 
 
 def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
@@ -93,12 +98,19 @@ def hold_back(pairs: Iterable[PairFiles], first_held: dict[str, str]) -> tuple[l
 
     Returns:
         Training pairs and held-back pairs.
+
+    Raises:
+        ValueError: ``first_held`` names a set that is not among the pairs.
     """
     training: list[PairFiles] = []
     held: list[PairFiles] = []
+    missing = set(first_held)
     for pair in pairs:
+        missing.discard(pair.dataset)
         first = first_held.get(pair.dataset)
         (held if first is not None and pair.name >= first else training).append(pair)
+    if missing:
+        raise ValueError(f"first_held names sets that are not there: {', '.join(sorted(missing))}")
     return training, held
 
 

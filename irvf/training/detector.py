@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from tqdm import tqdm
 
 from irvf.networks.box_detector import BoxDetectorNetwork
 from irvf.pipeline import ImageFusion
-from irvf.training.checkpoint import load_checkpoint, save_checkpoint
 from irvf.training.data import PairFiles, find_pairs, hold_back
 from irvf.training.detection_data import (
     LabelledImage,
@@ -26,6 +26,7 @@ from irvf.training.detection_data import (
     read_yolo_boxes,
 )
 from irvf.training.detection_loss import Targets, detection_loss
+from irvf.training.loop import Loop
 
 
 @dataclass(frozen=True)
@@ -149,31 +150,16 @@ def train_detector(
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    output.mkdir(parents=True, exist_ok=True)
-    checkpoint = output / "checkpoint.safetensors"
-    modules = {"network": network, "average": average}
-    start = load_checkpoint(checkpoint, modules, optimizer) if checkpoint.exists() else 0
-    scenes = load_scenes(training, config, fusers) if start < config.steps else []
-    progress = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", desc="detector")
-    running = math.nan
-    for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+    scenes = load_scenes(training, config, fusers)
+
+    def loss_of(step: int) -> Tensor:
         images, targets = to_batch(sample_windows(scenes, config, step), torch.device(device))
-        loss = detection_loss(network(images), targets)
-        figure = loss.item()
-        if not math.isfinite(figure):
-            raise FloatingPointError(f"loss is {figure} at step {step}; the last good weights are in {checkpoint}")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
-        optimizer.step()
+        return detection_loss(network(images), targets)
+
+    def follow(step: int) -> None:
         _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
-        running = figure if math.isnan(running) else 0.98 * running + 0.02 * figure
-        progress.set_postfix(loss=f"{running:.3f}", refresh=False)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(checkpoint, step + 1, modules, optimizer)
-            with (output / "log.csv").open("a", encoding="utf-8") as log:
-                log.write(f"{step + 1},{running:.4f}\n")
+
+    loop = Loop("detector", output, config.steps, config.save_every, config.max_gradient_norm)
+    loop.run({"network": network, "average": average}, optimizer, partial(learning_rate, config), loss_of, follow)
     average.eval()
     return average
