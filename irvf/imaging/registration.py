@@ -15,7 +15,7 @@ from irvf.imaging.errors import FrameError
 
 REGISTRATION_METHODS = ("none", "homography")
 
-FEATHER = 0.025
+FEATHER = 0.05
 """Width of the soft border of the thermal coverage, as a share of the RGB image's larger side."""
 
 _MAX_CONDITION = 1e12
