@@ -16,7 +16,8 @@ OLDEST_PYTHON = (3, 10)
 
 QUESTION = """
 import json, os, sys, rclpy
-print(json.dumps({"rclpy": rclpy.__file__, "python": os.path.realpath(sys.executable), "version": list(sys.version_info[:3])}))
+answer = {"rclpy": rclpy.__file__, "python": os.path.realpath(sys.executable), "version": sys.version_info[:3]}
+print(json.dumps(answer))
 """
 
 

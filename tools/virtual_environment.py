@@ -47,12 +47,17 @@ class VirtualEnvironment:
         kind = "pypi" if ros.from_pypi else "system"
         folder = repository / "requirements"
         self.constraints = [folder / "constraints.txt", folder / f"constraints-{kind}-ros.txt"]
-        builds_itself = ros.from_pypi or shutil.which("colcon") is None
+        builds_itself = self.system_colcon() is None
         self.requirements = {
             "demo": [folder / "demo.txt", *([folder / "ros.txt"] if ros.from_pypi else [])]
             + ([folder / "build.txt"] if builds_itself else []),
             "test": [folder / "test.txt"],
         }
+
+    def system_colcon(self) -> str | None:
+        """Return the colcon that belongs to an installed ROS 2; one in ``.venv`` does not, even when that is active."""
+        colcon = None if self.ros.from_pypi else shutil.which("colcon")
+        return None if colcon is None or self.folder in Path(colcon).parents else colcon
 
     def key(self, layer: str) -> str:
         """Return what the layer is made of, as a digest; another key means that it is out of date."""

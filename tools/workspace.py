@@ -73,7 +73,7 @@ class Workspace:
 
     def command(self) -> list[str]:
         """Return the call of colcon."""
-        colcon = shutil.which("colcon") if not self.ros.from_pypi else None
+        colcon = self.environment.system_colcon()
         program = [colcon] if colcon else [str(self.environment.python), "-m", "colcon"]
         # With an installed ROS 2 the build must outlive .venv: the user builds on with the ROS 2's own Python.
         python = str(self.environment.python) if self.ros.from_pypi else self.ros.python
