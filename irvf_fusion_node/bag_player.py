@@ -155,8 +155,9 @@ def _play_all(player: BagPlayer, reader: AnyReader, arguments: argparse.Namespac
             progress.update()
             progress.set_postfix(fused=player.answers["image"], refresh=False)
     player.wait_until_quiet(limit=10.0)
-    if sum(sent.values()) < total:
-        print(f"{arguments.bag} is damaged: {sum(sent.values())} of its {total} messages could be read", file=sys.stderr)
+    played = sum(sent.values())
+    if played < total:
+        print(f"{arguments.bag} is damaged: {played} of its {total} messages could be read", file=sys.stderr)
     return sent
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.2
+STATISTICS_MOMENTUM = 0.02
+"""Share of a new batch in the running statistics: small, because night and day crops differ and batches are small."""
 
 
 class ConvBlock(nn.Sequential):
@@ -29,7 +31,7 @@ class ConvBlock(nn.Sequential):
                 padding_mode="reflect" if kernel_size > 1 else "zeros",
                 bias=False,  # the batch normalisation that follows has one
             ),
-            nn.BatchNorm2d(out_channels),
+            nn.BatchNorm2d(out_channels, momentum=STATISTICS_MOMENTUM),
             nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
         )
 

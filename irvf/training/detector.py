@@ -37,9 +37,9 @@ class DetectorTrainingConfig:
     dataset: str = "msrs"
     boxes: str = "boxes_fusion"  # annotation pass that is learned
     doubtful_boxes: tuple[str, ...] = ("boxes_infrared", "boxes_visible")  # objects only they name are ignored
-    fusions: tuple[str, ...] = ("max", "average", "laplacian", "irvf")  # blended at random, so that none is favoured
+    fusions: tuple[str, ...] = ("max", "average", "laplacian")  # blended at random, independent of the networks
     first_held: dict[str, str] = field(default_factory=dict)  # data set -> first held-back name
-    steps: int = 9000
+    steps: int = 5000
     batch: int = 8
     input_size: tuple[int, int] = (480, 640)  # height and width that the exported network runs at
     side: int = 320  # of the square training windows in pixels

@@ -1,0 +1,79 @@
+"""The launch file and the parameter file beside it."""
+
+import ast
+import importlib.util
+import py_compile
+from pathlib import Path
+
+import pytest
+import yaml
+from rclpy.parameter import Parameter
+
+from irvf_fusion_node.parameters import PARAMETERS, check_value
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = REPOSITORY / "launch" / "fusion.launch.py"
+ARGUMENTS = {
+    *("namespace", "thermal_topic", "rgb_topic", "rgb_camera_info_topic", "params_file"),
+    *("model", "engine", "use_sim_time", "autostart", "log_level"),
+}
+
+
+def shipped_parameters():
+    content = yaml.safe_load((REPOSITORY / "config" / "fusion.yaml").read_text("utf-8"))
+    ((_pattern, section),) = content.items()
+    return section["ros__parameters"]
+
+
+@pytest.mark.parametrize("name", shipped_parameters())
+def test_the_parameter_file_holds_known_parameters_within_their_range(name):
+    value = shipped_parameters()[name]
+    spec = PARAMETERS[name]
+    # ROS refuses an integer where a float is declared, and the other way round.
+    assert Parameter(name, value=value).type_ == Parameter(name, value=spec.default).type_
+    assert check_value(name, value) == ""
+    if spec.low is not None:
+        assert spec.low <= value <= spec.high
+
+
+def test_the_launch_file_compiles_and_names_parameters_of_the_node(tmp_path):
+    py_compile.compile(str(LAUNCH_FILE), cfile=str(tmp_path / "launch.pyc"), doraise=True)
+    # Without the launch packages the file can still be read.
+    tree = ast.parse(LAUNCH_FILE.read_text("utf-8"))
+    (arguments,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["ARGUMENTS"]
+    ]
+    names = {ast.literal_eval(key) for key in arguments.keys}
+    assert names == ARGUMENTS
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    topics = ("thermal/image_raw", "rgb/image_raw", "rgb/camera_info")
+    assert {*topics, "irvf_fusion_node", "model", "engine", "autostart"} <= texts
+
+
+@pytest.fixture
+def description():
+    reason = "launch and launch_ros come with an installed ROS 2 and are not on PyPI"
+    pytest.importorskip("launch", reason=reason)
+    pytest.importorskip("launch_ros", reason=reason)
+    spec = importlib.util.spec_from_file_location("fusion_launch", LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_launch_description()
+
+
+def test_every_launch_argument_is_described_and_has_a_default(description):
+    arguments = {argument.name: argument for argument in description.get_launch_arguments()}
+    assert set(arguments) == ARGUMENTS
+    for argument in arguments.values():
+        assert len(argument.description) > 10
+        assert argument.default_value is not None
+
+
+def test_one_lifecycle_node_is_started(description):
+    from launch_ros.actions import LifecycleNode  # noqa: PLC0415 - not everywhere to be had
+
+    nodes = [entity for entity in description.entities if isinstance(entity, LifecycleNode)]
+    assert len(nodes) == 1
+    assert (nodes[0].node_package, nodes[0].node_executable) == ("irvf", "irvf_fusion_node")

@@ -1,0 +1,136 @@
+"""Instructions by topic and service: in force with the next pair, refused without harm, told to whoever asks."""
+
+import time
+
+import pytest
+from bench import LATCHED, PERIOD, START, rgb_image
+
+from irvf_msgs.msg import ActiveInstruction
+
+
+@pytest.fixture
+def detecting(active, known_detector):
+    """A node whose detector sees a person and a car in every image."""
+    return active(detector=known_detector, instruction__initial="viewing")
+
+
+def fuse(bench, number):
+    return bench.fuse(START + number * PERIOD, rgb=rgb_image(START + number * PERIOD, 480, 640))
+
+
+def labels(out):
+    return [entry.results[0].hypothesis.class_id for entry in out.detections.detections]
+
+
+def test_a_change_is_in_force_with_the_next_pair(detecting):
+    before = fuse(detecting, 0)
+    assert (before.status.instruction_sequence, before.status.task, labels(before)) == (1, "viewing", [])
+    for number, (text, task, classes, seen) in enumerate(
+        [
+            ("detect everything", "detection", [], ["person", "car"]),
+            ("find the pedestrians", "detection", ["person"], ["person"]),
+            ("cars, please!", "detection", ["car"], ["car"]),
+            ("viewing", "viewing", [], []),
+        ],
+        start=1,
+    ):
+        answer = detecting.instruct(text)
+        assert (answer.accepted, answer.task, list(answer.classes)) == (True, task, classes), answer.message
+        assert answer.sequence == number + 1
+        out = fuse(detecting, number)
+        assert (out.status.instruction_sequence, out.status.task) == (answer.sequence, task)
+        assert labels(out) == seen
+        assert out.status.detections == len(seen)
+    assert detecting.heard["active_instruction"][-1].outputs == ["image"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "bake a cake", "everything but cars", "detect and segment", "\x00\x1b[31m"]
+)
+def test_what_is_not_understood_changes_nothing(detecting, text):
+    kept = detecting.instruct("find the cars")
+    answer = detecting.instruct(text)
+    assert not answer.accepted
+    assert "detection" in answer.message  # says what is known
+    assert (answer.sequence, answer.task, list(answer.classes)) == (kept.sequence, "detection", ["car"])
+    out = fuse(detecting, 0)
+    assert (out.status.instruction_sequence, labels(out)) == (kept.sequence, ["car"])
+
+
+def test_diagnostics_warn_of_a_refusal_until_the_next_good_instruction(active):
+    bench = active()
+    assert not bench.instruct("bake a cake").accepted
+    parts = bench.diagnostics(lambda parts: parts["fusion"].values.get("instruction.refused") == "1", "counted")
+    assert parts["instruction"].level == b"\x01"
+    assert "cake" in parts["instruction"].message
+    assert bench.instruct("viewing").accepted
+    bench.diagnostics(lambda parts: parts["instruction"].level == b"\x00", "no warning left")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x" * 100_000, "find " * 20_000, "\x1b]0;owned\x07\x1b[2J\r\nERROR: fake line\u202eevil\x00", "\n" * 150],
+    ids=["empty", "100 KB", "100 KB of words", "control characters", "newlines"],
+)
+def test_a_hostile_instruction_is_one_clean_line_of_the_log(active, text, capfd):
+    bench = active()
+    capfd.readouterr()
+    for _ in range(3):
+        assert not bench.instruct(text).accepted
+    bench.fuse(START)
+    bench.wait_for(bench.log_texts, "a warning")
+    assert len(bench.log_texts()) == 1  # said once, counted thrice
+    shown = capfd.readouterr().err
+    (line,) = [line for line in shown.splitlines() if "instruction" in line]
+    assert len(shown.splitlines()) == 1
+    assert len(line) < 1000
+    assert line.isprintable()
+    bench.diagnostics(lambda parts: parts["fusion"].values.get("instruction.refused") == "3", "counted")
+    kept = bench.heard["active_instruction"][-1].text
+    assert len(kept) <= 200
+    assert not kept or kept.isprintable()
+
+
+def test_who_comes_late_hears_the_instruction_in_force(detecting):
+    detecting.instruct("find the pedestrians")
+    heard = []
+    detecting.node.create_subscription(ActiveInstruction, "/fusion/active_instruction", heard.append, LATCHED)
+    detecting.wait_for(lambda: heard, "the latched message")
+    time.sleep(0.2)  # a second one would come at once
+    assert [(message.text, message.sequence, list(message.classes)) for message in heard] == [
+        ("find the pedestrians", 2, ["person"])
+    ]
+
+
+@pytest.mark.parametrize("text", ["detect cars", "bake a cake", "", "viewing", "segment the people"])
+def test_the_service_answers_as_the_topic_does(detecting, text):
+    published = detecting.instruct(text)
+    answer = detecting.set_instruction(text)
+    assert (answer.accepted, answer.message, answer.task, list(answer.classes), answer.confidence) == (
+        published.accepted,
+        published.message,
+        published.task,
+        list(published.classes),
+        published.confidence,
+    )
+    assert answer.sequence == published.sequence + answer.accepted
+
+
+def test_a_task_without_a_model_says_so(detecting):
+    answer = detecting.instruct("segment the people")
+    assert answer.accepted
+    assert "segmentation" in answer.message
+    assert answer.outputs == ["image"]
+    out = fuse(detecting, 0)
+    assert (out.status.task, labels(out)) == ("segmentation", [])
+
+
+def test_an_instruction_given_before_activation_is_in_force_after_it(bench):
+    made = bench()
+    assert made.change_state("configure")
+    assert made.set_instruction("saliency").accepted
+    assert made.change_state("activate")
+    made.wait_for(made.is_connected, "the node subscribes")
+    made.wait_for(lambda: made.heard["active_instruction"], "the instruction in force")
+    assert made.heard["active_instruction"][-1].task == "saliency"
+    assert made.fuse(START).status.instruction_sequence == 2
