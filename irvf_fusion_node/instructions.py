@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from builtin_interfaces.msg import Time
+
 from irvf.instruction.interpreter import Interpretation, Interpreter
 from irvf.instruction.tasks import TaskTable
 from irvf.pipeline import FusionPipeline
@@ -13,11 +15,12 @@ from irvf_msgs.srv import SetInstruction
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of the last text that was given."""
+    """What became of the last text that was given, and when that was."""
 
     text: str
     accepted: bool
     message: str
+    stamp: Time
 
 
 class InstructionDesk:
@@ -29,6 +32,7 @@ class InstructionDesk:
         tasks: what can be asked for.
         pipeline: what can be done.
         initial: text of the first instruction.
+        now: when it is given.
 
     Attributes:
         current: the instruction in force.
@@ -38,21 +42,21 @@ class InstructionDesk:
         ValueError: the first instruction is not understood.
     """
 
-    def __init__(self, tasks: TaskTable, pipeline: FusionPipeline, initial: str) -> None:
+    def __init__(self, tasks: TaskTable, pipeline: FusionPipeline, initial: str, now: Time) -> None:
         self._interpreter = Interpreter(tasks)
         self._pipeline = pipeline
         first = self._read(initial)
         if not first.accepted:
             raise ValueError(f"instruction.initial is not understood: {first.message}")
         self.current = first.instruction(sequence=1)
-        self.answer = self._answer(first)
+        self.answer = self._answer(first, now)
 
-    def give(self, text: str) -> Answer:
+    def give(self, text: str, now: Time) -> Answer:
         """Take a text: from now on it is the instruction, or it is refused and the one before stays."""
         read = self._read(text)
         if read.accepted:
             self.current = read.instruction(self.current.sequence + 1)
-        self.answer = self._answer(read)
+        self.answer = self._answer(read, now)
         return self.answer
 
     def _read(self, text: str) -> Interpretation:
@@ -65,15 +69,16 @@ class InstructionDesk:
             return Interpretation(read.text, None, (), 0.0, reason)
         return read
 
-    def _answer(self, read: Interpretation) -> Answer:
+    def _answer(self, read: Interpretation, now: Time) -> Answer:
         missing = self._pipeline.missing_heads(read.task) if read.task else ()
         hint = f"; no model for {', '.join(missing)} is loaded, so only the fused image is published" if missing else ""
-        return Answer(read.text, read.accepted, read.message + hint)
+        return Answer(read.text, read.accepted, read.message + hint, now)
 
     def message(self) -> ActiveInstruction:
-        """Return the state of things, without the time."""
+        """Return the state of things."""
         current = self.current
         return ActiveInstruction(
+            stamp=self.answer.stamp,
             sequence=current.sequence,
             text=self.answer.text,
             accepted=self.answer.accepted,

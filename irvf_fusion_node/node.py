@@ -145,7 +145,7 @@ class FusionNode(LifecycleNode):
         tasks = load_tasks(Path(config.tasks_file) if config.tasks_file else None)
         conversion = image_conversion(config.image_conversion)
         pipeline = FusionPipeline(config.pipeline, config.live)
-        desk = InstructionDesk(tasks, pipeline, config.initial_instruction)
+        desk = InstructionDesk(tasks, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
         started = time.monotonic()
         pipeline.warm_up()
         self.get_logger().info(
@@ -269,7 +269,7 @@ class FusionNode(LifecycleNode):
     def _instruct(self, text: str) -> None:
         if self._configured is None:
             return
-        answer = self._configured.desk.give(text)
+        answer = self._configured.desk.give(text, self.get_clock().now().to_msg())
         if not answer.accepted:
             self._refuse("instruction.refused", f"instruction refused: {answer.message}")
         self._publish_instruction()
@@ -285,9 +285,7 @@ class FusionNode(LifecycleNode):
 
     def _publish_instruction(self) -> None:
         if self._configured is not None:
-            message = self._configured.desk.message()
-            message.stamp = self.get_clock().now().to_msg()
-            self._configured.outputs.publish_instruction(message)
+            self._configured.outputs.publish_instruction(self._configured.desk.message())
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         result = self._settings.check(parameters, configured=self._configured is not None)
