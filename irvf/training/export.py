@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 import yaml
@@ -26,8 +27,9 @@ class ExportError(RuntimeError):
 
 
 def _write_weights(network: nn.Module, path: Path) -> None:
-    contiguous = torch.contiguous_format
-    save_file({key: value.contiguous(memory_format=contiguous) for key, value in network.state_dict().items()}, path)
+    """Write the weights in half precision: to train on from there, that is enough, and a model folder stays small."""
+    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    save_file({key: value.contiguous(memory_format=torch.contiguous_format) for key, value in half.items()}, path)
 
 
 def _export(
@@ -53,15 +55,30 @@ def _export(
         **dynamic,
     )
     try:
+        _strip_traces(unchecked)
         _compare(network, unchecked, (inputs, other))
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
 
 
-def _compare(network: nn.Module, onnx: Path, cases: Sequence[Mapping[str, Tensor]]) -> None:
+def _strip_traces(path: Path) -> None:
+    """Remove the stack traces that torch leaves in the file: half of its size, and paths of the machine."""
+    model = onnx.load(path)
+    for graph in (model.graph, *model.functions):
+        for entry in (graph, *graph.node, *graph.value_info):
+            del entry.metadata_props[:]
+            entry.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.ClearField("doc_string")
+    del model.metadata_props[:]
+    onnx.save(model, path)
+
+
+def _compare(network: nn.Module, path: Path, cases: Sequence[Mapping[str, Tensor]]) -> None:
     """Raise :class:`ExportError` where onnxruntime and torch disagree."""
-    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for case in cases:
         with torch.no_grad():
             expected = network(*case.values()).numpy()
