@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 NAME = "irvf"
 # Installed beside the Python packages, where `ros2 launch` and FindPackageShare look for them.
-SHARED_FOLDERS = ("config", "foxglove", "launch", "models", "rviz")
+SHARED_FOLDERS = ("config", "launch", "models")
 
 
 def shared_files():

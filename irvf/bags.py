@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -137,7 +137,6 @@ def message_types(folders: Iterable[Path] = (), packages: Collection[str] = ()) 
 __all__ = [
     "IMAGE_TYPE",
     "AnyReader",
-    "AnyReaderError",
     "BagError",
     "choose_image_topics",
     "create_bag",

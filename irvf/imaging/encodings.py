@@ -106,7 +106,7 @@ def check_image(message: ImageMessage, allowed: Collection[str] = tuple(LAYOUTS)
 
 
 def view_image(message: ImageMessage) -> NDArray[Any]:
-    """View the pixels of a message, without a copy unless their byte order is foreign.
+    """View the pixels of a message, without a copy unless their byte order or an odd step demands one.
 
     Args:
         message: an image message, kept alive by the view.
@@ -127,5 +127,7 @@ def view_image(message: ImageMessage) -> NDArray[Any]:
         shape, strides = (*shape, channels), (*strides, stored.itemsize)
     view: NDArray[Any] = np.ndarray(shape, stored, buffer=message.data, strides=strides)
     pixels = view.astype(dtype, copy=False)
+    if not all(stride % stored.itemsize == 0 for stride in strides):
+        pixels = pixels.copy()  # OpenCV takes rows that begin between two values for others
     pixels.flags.writeable = False
     return pixels

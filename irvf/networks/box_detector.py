@@ -1,7 +1,7 @@
 """A small anchor-free detector for fused images, light enough to train and to run on two CPU cores.
 
 One point a cell predicts the distances to the four sides of its object, on three levels joined top-down: the form
-of FCOS (Tian et al., ICCV 2019) on a feature pyramid (Lin et al., CVPR 2017), without normalisation in the head.
+of FCOS (Tian et al., ICCV 2019) on a feature pyramid (Lin et al., CVPR 2017).
 """
 
 from __future__ import annotations

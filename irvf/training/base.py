@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from irvf.frames import Image8
 from irvf.networks.base_fusion import BaseFusionNetwork
-from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back
-from irvf.training.loop import Loop
+from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back, load_pairs
+from irvf.training.loop import Loop, training_settings
 from irvf.training.losses import fusion_loss
 
 
@@ -84,19 +84,10 @@ def sample_batch(pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig,
 
 
 def load_planes(pairs: list[PairFiles]) -> list[tuple[Image8, Image8]]:
-    """Read pairs as thermal and luma planes ``[H x W]`` uint8; unreadable ones raise, all named in one message."""
-    planes: list[tuple[Image8, Image8]] = []
-    faults: list[str] = []
-    for pair in pairs:
-        try:
-            thermal, rgb = pair.load()
-        except ValueError as error:
-            faults.append(str(error))
-            continue
-        planes.append((thermal, np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)))
-    if faults:
-        raise ValueError(f"{len(faults)} pairs cannot be used: " + "; ".join(faults[:20]))
-    return planes
+    """Read pairs as thermal and luma planes ``[H x W]`` uint8; raises as :func:`irvf.training.data.load_pairs`."""
+    return [
+        (thermal, np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)) for thermal, rgb in load_pairs(pairs)
+    ]
 
 
 @torch.no_grad()
@@ -141,7 +132,8 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
         thermal, luma = (planes.to(device) for planes in sample_batch(pairs, config, step))
         return fusion_loss(network(thermal, luma), thermal, luma, config.brightness_weight).total
 
-    loop = Loop("base", output, config.steps, config.save_every, config.max_gradient_norm)
+    settings = training_settings(config, training)
+    loop = Loop("base", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     loop.run({"network": network}, optimizer, partial(learning_rate, config), loss_of)
     tqdm.write(f"held-back fusion loss {validate(network, held_pairs, config):.4f} over {len(held_pairs)} pairs")
     network.eval()

@@ -13,9 +13,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+Settings = Mapping[str, object]
+"""What a training depends on, as JSON can hold it: configuration, data."""
 
-def save_checkpoint(path: Path, step: int, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> None:
-    """Write modules, optimiser state and step to ``path`` through a temporary file beside it."""
+
+def save_checkpoint(
+    path: Path, step: int, modules: Mapping[str, nn.Module], optimizer: Optimizer, settings: Settings
+) -> None:
+    """Write modules, optimiser state, step and settings to ``path`` through a temporary file beside it."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     state = optimizer.state_dict()
     for index, entry in state["state"].items():
@@ -24,18 +29,19 @@ def save_checkpoint(path: Path, step: int, modules: Mapping[str, nn.Module], opt
     tensors = {key: value.contiguous(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
     temporary = path.with_suffix(".tmp")
+    metadata = {"step": str(step), "groups": json.dumps(groups), "settings": json.dumps(settings)}
     try:
-        save_file(tensors, temporary, metadata={"step": str(step), "groups": json.dumps(groups)})
+        save_file(tensors, temporary, metadata=metadata)
         os.replace(temporary, path)  # noqa: PTH105  (atomic by its documentation; Path.replace says nothing of it)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> int:
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, settings: Settings) -> int:
     """Restore what :func:`save_checkpoint` wrote and return its step.
 
     Raises:
-        ValueError: the file is damaged, or holds other modules than these.
+        ValueError: the file is damaged, holds other modules, or was written under other settings; they are named.
     """
     tensors: dict[str, Tensor] = {}
     try:
@@ -45,8 +51,12 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Opt
                 tensors[key] = file.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to start anew") from error
-    if not {"step", "groups"} <= set(metadata):
+    if not {"step", "groups", "settings"} <= set(metadata):
         raise ValueError(f"{path} is no checkpoint of a training; give another --output")
+    written, wanted = json.loads(metadata["settings"]), json.loads(json.dumps(settings))
+    changed = sorted(name for name in {*written, *wanted} if written.get(name) != wanted.get(name))
+    if changed:
+        raise ValueError(f"{path} was written under other settings ({', '.join(changed)}); give another --output")
     for name, module in modules.items():
         weights = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:

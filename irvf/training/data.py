@@ -89,6 +89,24 @@ def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
     return pairs
 
 
+def load_pairs(pairs: Iterable[PairFiles]) -> list[tuple[Image8, Image8]]:
+    """Read pairs as :meth:`PairFiles.load` does.
+
+    Raises:
+        ValueError: unreadable images or sizes that differ; all of them in one message.
+    """
+    images: list[tuple[Image8, Image8]] = []
+    faults: list[str] = []
+    for pair in pairs:
+        try:
+            images.append(pair.load())
+        except ValueError as error:  # noqa: PERF203 - reading a file takes far longer
+            faults.append(str(error))
+    if faults:
+        raise ValueError(f"{len(faults)} pairs cannot be used: " + "; ".join(faults[:20]))
+    return images
+
+
 def hold_back(pairs: Iterable[PairFiles], first_held: dict[str, str]) -> tuple[list[PairFiles], list[PairFiles]]:
     """Split by contiguous blocks, because neighbouring frames look alike.
 

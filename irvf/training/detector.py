@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from irvf.networks.box_detector import BoxDetectorNetwork
 from irvf.pipeline import ImageFusion
-from irvf.training.data import PairFiles, find_pairs, hold_back
+from irvf.training.data import PairFiles, find_pairs, hold_back, load_pairs
 from irvf.training.detection_data import (
     LabelledImage,
     Window,
@@ -26,7 +26,7 @@ from irvf.training.detection_data import (
     read_yolo_boxes,
 )
 from irvf.training.detection_loss import Targets, detection_loss
-from irvf.training.loop import Loop
+from irvf.training.loop import Loop, training_settings
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def load_scenes(
         ValueError: an unreadable image or label file.
     """
     scenes = []
-    for pair in tqdm(pairs, desc="fusing", unit="pair"):
-        thermal, rgb = pair.load()
+    for pair, (thermal, rgb) in zip(tqdm(pairs, desc="fusing", unit="pair"), load_pairs(pairs), strict=True):
         height, width = thermal.shape
         folder = pair.thermal.parent.parent
 
@@ -159,7 +158,8 @@ def train_detector(
     def follow(step: int) -> None:
         _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
 
-    loop = Loop("detector", output, config.steps, config.save_every, config.max_gradient_norm)
+    settings = training_settings(config, training)
+    loop = Loop("detector", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     loop.run({"network": network, "average": average}, optimizer, partial(learning_rate, config), loss_of, follow)
     average.eval()
     return average

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from irvf.training.checkpoint import load_checkpoint, save_checkpoint
+from irvf.training.checkpoint import Settings, load_checkpoint, save_checkpoint
+from irvf.training.data import PairFiles
 
 _SMOOTHING = 0.98
 
@@ -24,6 +28,7 @@ class Loop:
     Attributes:
         name: shown beside the progress bar.
         output: folder of ``checkpoint.safetensors`` and ``log.csv`` (step, smoothed loss); made if missing.
+        settings: what the result depends on; a checkpoint written under others is refused.
         steps: at which it ends, at least 1.
         save_every: steps between two checkpoints, at least 1.
         max_gradient_norm: larger gradients are scaled down to it.
@@ -34,6 +39,7 @@ class Loop:
 
     name: str
     output: Path
+    settings: Settings
     steps: int
     save_every: int
     max_gradient_norm: float
@@ -62,11 +68,13 @@ class Loop:
 
         Raises:
             ValueError: the checkpoint is damaged or of another configuration.
-            FloatingPointError: the loss became not finite; the last checkpoint is kept.
+            FloatingPointError: the loss or its gradient became not finite; the last checkpoint is kept.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         checkpoint = self.output / "checkpoint.safetensors"
-        start = load_checkpoint(checkpoint, modules, optimizer) if checkpoint.exists() else 0
+        start = load_checkpoint(checkpoint, modules, optimizer, self.settings) if checkpoint.exists() else 0
+        if start >= self.steps:
+            tqdm.write(f"{self.name}: {checkpoint} is already at step {start}; nothing is left to train")
         progress = tqdm(range(start, self.steps), initial=start, total=self.steps, unit="step", desc=self.name)
         smoothed = math.nan
         for step in progress:
@@ -79,12 +87,29 @@ class Loop:
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm).item()
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"gradient is {norm} at step {step}; the last good weights are in {checkpoint}"
+                )
             optimizer.step()
             after(step)
             smoothed = figure if math.isnan(smoothed) else _SMOOTHING * smoothed + (1 - _SMOOTHING) * figure
             progress.set_postfix(loss=f"{smoothed:.4f}", refresh=False)
             if (step + 1) % self.save_every == 0 or step + 1 == self.steps:
-                save_checkpoint(checkpoint, step + 1, modules, optimizer)
+                save_checkpoint(checkpoint, step + 1, modules, optimizer, self.settings)
                 with (self.output / "log.csv").open("a", encoding="utf-8") as log:
                     log.write(f"{step + 1},{smoothed:.5f}\n")
+
+
+def training_settings(config: Any, pairs: Sequence[PairFiles]) -> Settings:
+    """Return what a training's result depends on: its configuration without the length, and its pairs.
+
+    Args:
+        config: a dataclass with ``steps`` and ``save_every``; both may change when a run goes on.
+        pairs: that are trained on.
+    """
+    settings = dataclasses.asdict(config)
+    del settings["steps"], settings["save_every"]
+    names = [f"{pair.dataset}/{pair.name}" for pair in pairs]
+    return {**settings, "pairs": hashlib.sha256("\n".join(names).encode()).hexdigest()}

@@ -106,10 +106,12 @@ def test_frame_is_a_read_only_view_of_the_message(encoding, padding):
         frame.image[0] = 0
 
 
-def test_padded_rows_are_fit_for_opencv():
-    pixels = random_pixels("bgr8")
-    frame = image_to_frame(message_of(pixels, "bgr8", padding=5))
-    np.testing.assert_array_equal(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), pixels[..., ::-1])
+@pytest.mark.parametrize("encoding", LAYOUTS)
+@pytest.mark.parametrize("padding", range(8))
+def test_padded_rows_are_fit_for_opencv(encoding, padding):
+    pixels = random_pixels(encoding)
+    frame = image_to_frame(message_of(pixels, encoding, padding=padding))
+    np.testing.assert_array_equal(cv2.flip(frame.image, 0), pixels[::-1])
 
 
 def test_an_image_that_came_over_the_wire_is_the_same():

@@ -59,15 +59,17 @@ def test_another_seed_gives_another_network(pair_folder, tmp_path):
     assert not torch.allclose(first, other)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(pair_folder, tmp_path, capsys):
-    data, output = pair_folder(), tmp_path / "run"
-    config = tmp_path / "steep.yaml"
-    train_base(data, output, BaseTrainingConfig(**{**vars(TINY), "steps": 2}))
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(pair_folder, tmp_path, capsys, monkeypatch):
+    output, config = tmp_path / "run", tmp_path / "tiny.yaml"
+    config.write_text(TINY_YAML)
+    command = ["train", "base", f"--data={pair_folder()}", f"--config={config}", f"--output={output}"]
+    assert main([*command, "--steps=2", f"--model={tmp_path / 'first'}"]) == 0
     before = (output / "checkpoint.safetensors").read_bytes()
-    config.write_text(TINY_YAML.replace("save_every: 1", "save_every: 500\nlearning_rate: .inf"))
-    assert main(["train", "base", f"--data={data}", f"--config={config}", f"--output={output}"]) == 2
+    sample = base.sample_batch
+    monkeypatch.setattr(base, "sample_batch", lambda *arguments: [planes * torch.nan for planes in sample(*arguments)])
+    assert main(command) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "loss is nan" in said
+    assert "loss is nan at step 2" in said
     assert "checkpoint.safetensors" in said
     assert (output / "checkpoint.safetensors").read_bytes() == before
     assert not (output / "model").exists()
@@ -76,7 +78,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(pair_fold
 def test_a_run_of_another_configuration_is_not_resumed(pair_folder, tmp_path):
     data = pair_folder()
     train_base(data, tmp_path / "run", BaseTrainingConfig(**{**vars(TINY), "steps": 1}))
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match=r"other settings \(channels\)"):
         train_base(data, tmp_path / "run", BaseTrainingConfig(**{**vars(TINY), "channels": 8}))
 
 
@@ -119,3 +121,15 @@ def test_a_bad_label_file_stops_the_detector_before_it_starts(labelled, tmp_path
 def test_an_unusable_folder_is_one_line(tmp_path, capsys):
     assert main(["train", "base", "--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.startswith("irvf: no pairs under")
+
+
+def test_a_run_with_other_data_or_settings_is_not_taken_for_this_one(pair_folder, tmp_path):
+    data = pair_folder()
+    train_base(data, tmp_path / "run", BaseTrainingConfig(**{**vars(TINY), "steps": 1}))
+    with pytest.raises(ValueError, match=r"other settings \(brightness_weight\)"):
+        train_base(data, tmp_path / "run", BaseTrainingConfig(**{**vars(TINY), "brightness_weight": 5.0}))
+    first = min((data / "street" / "thermal").iterdir())
+    first.unlink()
+    next((data / "street" / "rgb").glob(f"{first.stem}.*")).unlink()
+    with pytest.raises(ValueError, match=r"other settings \(pairs\)"):
+        train_base(data, tmp_path / "run", TINY)
