@@ -24,6 +24,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         stage.add_argument("--data", type=Path, required=True, help="folder of SET/thermal/NAME and SET/rgb/NAME")
         stage.add_argument("--config", type=Path, help=f"YAML file, e.g. config/training/{name}.yaml")
         stage.add_argument("--output", type=Path, default=Path("runs") / name, help="checkpoint and log; resumed from")
+        stage.add_argument("--init", type=Path, help="weights to start from, e.g. models/irvf/fusion.safetensors")
         stage.add_argument("--model", type=Path, help="model folder to write (default: OUTPUT/model)")
         stage.add_argument("--steps", type=int, help="overrides the configuration")
         stage.add_argument("--seed", type=int, help="overrides the configuration")
@@ -54,7 +55,8 @@ def _train_base(arguments: argparse.Namespace) -> None:
     from irvf.training.export import export_base  # noqa: PLC0415
 
     config = load_config(BaseTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
-    export_base(train_base(arguments.data, arguments.output, config, arguments.device), arguments.model)
+    network = train_base(arguments.data, arguments.output, config, device=arguments.device, initial=arguments.init)
+    export_base(network, arguments.model)
 
 
 def _train_detector(arguments: argparse.Namespace) -> None:
@@ -64,5 +66,6 @@ def _train_detector(arguments: argparse.Namespace) -> None:
 
     config = load_config(DetectorTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
     fusers = [image_fusion(name, arguments.threads) for name in config.fusions]
-    network = train_detector(arguments.data, arguments.output, config, fusers, arguments.device)
+    where = {"device": arguments.device, "initial": arguments.init}
+    network = train_detector(arguments.data, arguments.output, config, fusers, **where)
     export_detector(network, arguments.model, config.labels, config.input_size)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from irvf.frames import Image8
 from irvf.networks.base_fusion import BaseFusionNetwork
+from irvf.training.checkpoint import load_weights
 from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back, load_pairs
 from irvf.training.loop import Loop, training_settings
 from irvf.training.losses import fusion_loss
@@ -102,7 +103,9 @@ def validate(network: BaseFusionNetwork, pairs: list[tuple[Image8, Image8]], con
     return sum(losses) / len(losses) if losses else math.nan
 
 
-def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str = "cpu") -> BaseFusionNetwork:
+def train_base(
+    data: Path, output: Path, config: BaseTrainingConfig, *, device: str = "cpu", initial: Path | None = None
+) -> BaseFusionNetwork:
     """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
 
     Args:
@@ -110,6 +113,7 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
         output: folder for the checkpoint and the log; made if missing.
         config: what to train.
         device: torch device, e.g. ``cpu`` or ``cuda``.
+        initial: weights of a model folder to start from; None starts from nothing.
 
     Returns:
         The trained network, in evaluation mode.
@@ -125,6 +129,8 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
     pairs, held_pairs = load_planes(training), load_planes(held)
     network = BaseFusionNetwork(config.channels, config.blocks).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    if initial is not None:
+        load_weights(network, initial)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
     def loss_of(step: int) -> Tensor:
@@ -132,7 +138,7 @@ def train_base(data: Path, output: Path, config: BaseTrainingConfig, device: str
         thermal, luma = (planes.to(device) for planes in sample_batch(pairs, config, step))
         return fusion_loss(network(thermal, luma), thermal, luma, config.brightness_weight).total
 
-    settings = training_settings(config, training)
+    settings = training_settings(config, training, initial)
     loop = Loop("base", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     loop.run({"network": network}, optimizer, partial(learning_rate, config), loss_of)
     tqdm.write(f"held-back fusion loss {validate(network, held_pairs, config):.4f} over {len(held_pairs)} pairs")

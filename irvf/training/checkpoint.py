@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -74,3 +74,16 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Opt
         group.update(saved)
     optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
     return int(metadata["step"])
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Start a network from weights that a model folder holds (``*.safetensors``).
+
+    Raises:
+        ValueError: the file cannot be read, or holds the weights of another network.
+    """
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} does not hold the weights of this network: {reason}") from error

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from irvf.networks.box_detector import BoxDetectorNetwork
 from irvf.pipeline import ImageFusion
+from irvf.training.checkpoint import load_weights
 from irvf.training.data import PairFiles, find_pairs, hold_back, load_pairs
 from irvf.training.detection_data import (
     LabelledImage,
@@ -122,7 +123,13 @@ def _follow(average: BoxDetectorNetwork, network: BoxDetectorNetwork, decay: flo
 
 
 def train_detector(
-    data: Path, output: Path, config: DetectorTrainingConfig, fusers: Sequence[ImageFusion], device: str = "cpu"
+    data: Path,
+    output: Path,
+    config: DetectorTrainingConfig,
+    fusers: Sequence[ImageFusion],
+    *,
+    device: str = "cpu",
+    initial: Path | None = None,
 ) -> BoxDetectorNetwork:
     """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
 
@@ -132,6 +139,7 @@ def train_detector(
         config: what to train.
         fusers: the fusions of ``config.fusions``.
         device: torch device.
+        initial: weights of a model folder to start from; None starts from nothing.
 
     Returns:
         The averaged network, in evaluation mode.
@@ -147,6 +155,8 @@ def train_detector(
     network, average = (BoxDetectorNetwork(len(config.labels)).to(device) for _ in range(2))
     for module in (network, average):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    if initial is not None:
+        load_weights(network, initial)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scenes = load_scenes(training, config, fusers)
@@ -158,7 +168,7 @@ def train_detector(
     def follow(step: int) -> None:
         _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
 
-    settings = training_settings(config, training)
+    settings = training_settings(config, training, initial)
     loop = Loop("detector", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     loop.run({"network": network, "average": average}, optimizer, partial(learning_rate, config), loss_of, follow)
     average.eval()

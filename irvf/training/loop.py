@@ -102,14 +102,15 @@ class Loop:
                     log.write(f"{step + 1},{smoothed:.5f}\n")
 
 
-def training_settings(config: Any, pairs: Sequence[PairFiles]) -> Settings:
+def training_settings(config: Any, pairs: Sequence[PairFiles], initial: Path | None) -> Settings:
     """Return what a training's result depends on: its configuration without the length, and its pairs.
 
     Args:
         config: a dataclass with ``steps`` and ``save_every``; both may change when a run goes on.
         pairs: that are trained on.
+        initial: weights that it starts from.
     """
     settings = dataclasses.asdict(config)
     del settings["steps"], settings["save_every"]
     names = [f"{pair.dataset}/{pair.name}" for pair in pairs]
-    return {**settings, "pairs": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    return {**settings, "initial": str(initial), "pairs": hashlib.sha256("\n".join(names).encode()).hexdigest()}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from irvf.cli.__main__ import main
 from irvf.models import load_model
@@ -133,3 +134,17 @@ def test_a_run_with_other_data_or_settings_is_not_taken_for_this_one(pair_folder
     next((data / "street" / "rgb").glob(f"{first.stem}.*")).unlink()
     with pytest.raises(ValueError, match=r"other settings \(pairs\)"):
         train_base(data, tmp_path / "run", TINY)
+
+
+def test_a_run_can_start_from_the_weights_of_a_model_folder(pair_folder, tmp_path, capsys):
+    config, first, second = tmp_path / "tiny.yaml", tmp_path / "first", tmp_path / "second"
+    config.write_text(TINY_YAML.replace("save_every", "learning_rate: 0.0\npeak_learning_rate: 0.0\nsave_every"))
+    command = ["train", "base", f"--data={pair_folder()}", f"--config={config}", "--steps=1"]
+    assert main([*command, f"--output={first}"]) == 0
+    weights_file = first / "model" / "fusion.safetensors"
+    assert main([*command, f"--output={second}", "--seed=7", f"--init={weights_file}"]) == 0
+    start, end = load_file(weights_file), load_file(second / "model" / "fusion.safetensors")
+    learned = [name for name in start if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(start[name], end[name]) for name in learned)  # a learning rate of 0 keeps them
+    assert main([*command, f"--output={tmp_path / 'third'}", f"--init={config}"]) == 2
+    assert "does not hold the weights" in capsys.readouterr().err
