@@ -44,7 +44,7 @@ RECORDED = {
     "/diagnostics": DiagnosticArray,
 }
 QUIET_AFTER = 1.5
-"""Seconds without an answer after which the node is taken to be done."""
+"""Seconds without an answer after which the node is taken to be done, or twice its longest pause while it worked."""
 _DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -71,6 +71,7 @@ class BagPlayer(Node):
         super().__init__("irvf_bag_player")
         self.answers: Counter[str] = Counter()
         self.last_answer = time.monotonic()
+        self.longest_pause = 0.0
         self.bag_time = start_time
         self._writer = writer
         self._lock = threading.Lock()
@@ -91,8 +92,11 @@ class BagPlayer(Node):
         with self._lock:
             self._writer.write(connection, self.bag_time, data)
         self.answers[name] += 1
-        if name != "/diagnostics":
-            self.last_answer = time.monotonic()
+        if name == "image":
+            now = time.monotonic()
+            if self.answers["image"] > 1:
+                self.longest_pause = max(self.longest_pause, now - self.last_answer)
+            self.last_answer = now
 
     def offer(self, topic: str, type_name: str) -> None:
         """Make the publisher of a topic of the bag."""
@@ -126,9 +130,9 @@ class BagPlayer(Node):
 
     def wait_until_quiet(self, limit: float) -> None:
         """Wait until the node has answered everything, at most ``limit`` seconds."""
-        end = time.monotonic() + limit
-        self.last_answer = time.monotonic()
-        while time.monotonic() < min(end, self.last_answer + QUIET_AFTER):
+        started = self.last_answer = time.monotonic()
+        quiet = max(QUIET_AFTER, 2 * self.longest_pause)
+        while time.monotonic() < min(started + limit, self.last_answer + quiet):
             time.sleep(0.05)
 
 
@@ -154,7 +158,7 @@ def _play_all(player: BagPlayer, reader: AnyReader, arguments: argparse.Namespac
             sent[connection.topic] += 1
             progress.update()
             progress.set_postfix(fused=player.answers["image"], refresh=False)
-    player.wait_until_quiet(limit=10.0)
+    player.wait_until_quiet(limit=30.0)
     played = sum(sent.values())
     if played < total:
         print(f"{arguments.bag} is damaged: {played} of its {total} messages could be read", file=sys.stderr)

@@ -1,31 +1,86 @@
 """Starts the fusion node: ``ros2 launch irvf fusion.launch.py --show-args`` lists what can be set."""
 
-from launch.actions import DeclareLaunchArgument
+from pathlib import Path
+
+import yaml
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
-
+FROM_FILE = "Empty: as the parameter file says."
 ARGUMENTS = {
     "namespace": ("fusion", "Namespace of the node: the instruction topic is /NAMESPACE/instruction."),
     "thermal_topic": ("/thermal/image_raw", "Thermal images, sensor_msgs/Image."),
     "rgb_topic": ("/rgb/image_raw", "RGB images, sensor_msgs/Image."),
-    "rgb_camera_info_topic": (
-        "/rgb/camera_info",
-        "CameraInfo of the RGB camera, published again beside the fused image.",
-    ),
+    "rgb_camera_info_topic": ("", "CameraInfo of the RGB camera. Empty: camera_info beside the RGB images."),
     "params_file": (
         PathJoinSubstitution([FindPackageShare("irvf"), "config", "fusion.yaml"]),
-        "ROS parameter file of the node; the arguments below win over it.",
+        "ROS parameter file of the node; an argument below that is given wins over it.",
     ),
-    "model": ("irvf", "Fusion: a model folder (name or path), or max, average, laplacian."),
-    "engine": ("auto", "What runs the networks: auto, onnxruntime."),
-    "use_sim_time": ("false", "Take the time from /clock, e.g. with ros2 bag play --clock."),
-    "autostart": ("true", "Configure and activate the node at start; false leaves that to a lifecycle manager."),
+    "model": ("", f"Fusion: a model folder (name or path), or max, average, laplacian. {FROM_FILE}"),
+    "engine": ("", f"What runs the networks: auto, onnxruntime. {FROM_FILE}"),
+    "use_sim_time": ("", f"true: take the time from /clock, e.g. with ros2 bag play --clock. {FROM_FILE}"),
+    "autostart": ("", f"false: leave configure and activate to a lifecycle manager. {FROM_FILE[:-1]}, else true."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
+FLAGS = ("use_sim_time", "autostart")
+TEXTS = ("model", "engine")
+
+
+def given_parameters(value: dict[str, str]) -> dict[str, object]:
+    """Return the parameters that were given as arguments.
+
+    Raises:
+        ValueError: a flag is neither true nor false.
+    """
+    flags = {name: value[name].lower() for name in FLAGS if value[name]}
+    for name, text in flags.items():
+        if text not in ("true", "false"):
+            raise ValueError(f"{name}:={value[name]}; allowed: true, false")
+    texts: dict[str, object] = {name: value[name] for name in TEXTS if value[name]}
+    return {**texts, **{name: text == "true" for name, text in flags.items()}}
+
+
+def names_autostart(params_file: str) -> bool:
+    """Say whether a parameter file decides about autostart itself. One that cannot be read is the node's to refuse."""
+    try:
+        sections = list(yaml.safe_load(Path(params_file).read_text("utf-8")).values())
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return False
+    while sections:
+        section = sections.pop()
+        if isinstance(section, dict):
+            if "autostart" in (section.get("ros__parameters") or {}):
+                return True
+            sections += section.values()
+    return False
+
+
+def start_node(context: LaunchContext) -> list[LifecycleNode]:
+    """Make the node of the arguments as they are when the launch runs."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    camera_info = value["rgb_camera_info_topic"] or value["rgb_topic"].rpartition("/")[0] + "/camera_info"
+    given = given_parameters(value)
+    if not names_autostart(value["params_file"]):
+        given.setdefault("autostart", True)
+    node = LifecycleNode(
+        package="irvf",
+        executable="irvf_fusion_node",
+        name="irvf_fusion_node",
+        namespace=value["namespace"],
+        output="screen",
+        emulate_tty=True,
+        parameters=[value["params_file"], *([given] if given else [])],
+        remappings=[
+            ("thermal/image_raw", value["thermal_topic"]),
+            ("rgb/image_raw", value["rgb_topic"]),
+            ("rgb/camera_info", camera_info),
+        ],
+        arguments=["--ros-args", "--log-level", value["log_level"]],
+    )
+    return [node]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -34,28 +89,4 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    value = {name: LaunchConfiguration(name) for name in ARGUMENTS}
-    node = LifecycleNode(
-        package="irvf",
-        executable="irvf_fusion_node",
-        name="irvf_fusion_node",
-        namespace=value["namespace"],
-        output="screen",
-        emulate_tty=True,
-        parameters=[
-            value["params_file"],
-            {
-                "model": ParameterValue(value["model"], value_type=str),
-                "engine": ParameterValue(value["engine"], value_type=str),
-                "use_sim_time": ParameterValue(value["use_sim_time"], value_type=bool),
-                "autostart": ParameterValue(value["autostart"], value_type=bool),
-            },
-        ],
-        remappings=[
-            ("thermal/image_raw", value["thermal_topic"]),
-            ("rgb/image_raw", value["rgb_topic"]),
-            ("rgb/camera_info", value["rgb_camera_info_topic"]),
-        ],
-        arguments=["--ros-args", "--log-level", value["log_level"]],
-    )
-    return LaunchDescription([*declared, node])
+    return LaunchDescription([*declared, OpaqueFunction(function=start_node)])

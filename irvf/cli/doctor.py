@@ -43,9 +43,6 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
     "safetensors": ("safetensors", "irvf train", False),
     "onnx": ("onnx", "irvf train, to export", False),
     "pycocotools": ("pycocotools", "irvf evaluate", False),
-    "tensorrt": ("tensorrt", "NVIDIA GPUs; no engine of this version uses it", False),
-    "transformers": ("transformers", "nothing in this version", False),
-    "ultralytics": ("ultralytics", "nothing in this version", False),
 }
 _ROS = {
     "rclpy": "the node",

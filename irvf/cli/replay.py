@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from irvf.bags import choose_image_topics, open_bag
 from irvf.cli.report import write_report
 
@@ -45,22 +47,32 @@ def _environment() -> dict[str, str]:
 
 
 def _node_command(arguments: argparse.Namespace, thermal: str, rgb: str) -> list[str]:
-    parameters = {"use_sim_time": "true", "autostart": "true", "instruction.initial": f"'{arguments.initial}'"}
+    command = [sys.executable, "-m", "irvf_fusion_node", "--ros-args"]
+    if arguments.params_file:
+        command += ["--params-file", str(arguments.params_file)]
+    command += ["--params-file", str(_write_parameters(arguments, thermal, rgb))]
+    remaps = {"__ns": NAMESPACE, "thermal/image_raw": thermal, "rgb/image_raw": rgb}
+    remaps["rgb/camera_info"] = camera_info_topic(rgb)
+    for name, value in remaps.items():
+        command += ["-r", f"{name}:={value}"]
+    return command
+
+
+def _write_parameters(arguments: argparse.Namespace, thermal: str, rgb: str) -> Path:
+    """Write what the replay asks of the node, on top of the user's own parameters."""
+    parameters: dict[str, object] = {
+        "use_sim_time": True,
+        "autostart": True,
+        "instruction.initial": arguments.initial,
+    }
     if arguments.model:
         parameters["model"] = arguments.model
     for topic in (thermal, rgb):
         # Nothing of a recording shall get lost on the way.
         parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
-    remaps = {"__ns": NAMESPACE, "thermal/image_raw": thermal, "rgb/image_raw": rgb}
-    remaps["rgb/camera_info"] = camera_info_topic(rgb)
-    command = [sys.executable, "-m", "irvf_fusion_node", "--ros-args"]
-    if arguments.params_file:
-        command += ["--params-file", str(arguments.params_file)]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    for name, value in remaps.items():
-        command += ["-r", f"{name}:={value}"]
-    return command
+    path: Path = arguments.out / "replay.params.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), "utf-8")
+    return path
 
 
 def camera_info_topic(image_topic: str) -> str:
@@ -88,8 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         thermal, rgb = choose_image_topics(reader, arguments.thermal_topic, arguments.rgb_topic)
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorded, sent, log = (arguments.out / name for name in ("fused.mcap", "sent.json", "node.log"))
-    print(f"thermal {thermal}, RGB {rgb}; the node's log is {log}", flush=True)
     environment = _environment()
+    print(f"thermal {thermal}, RGB {rgb}; the node's log is {log}")
+    print(f"ROS_DOMAIN_ID={environment['ROS_DOMAIN_ID']} lets another terminal look on", flush=True)
     with log.open("w", encoding="utf-8") as log_file:
         node = subprocess.Popen(  # noqa: S603  (this interpreter, arguments as a list)
             _node_command(arguments, thermal, rgb), env=environment, stdout=log_file, stderr=subprocess.STDOUT

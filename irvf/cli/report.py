@@ -34,6 +34,7 @@ class Summary:
         detections: (sequence and text of the instruction, class) -> number.
         fused_by_instruction: sequence and text of the instruction -> fused pairs.
         instructions: sequence number -> text.
+        refused_instructions: text and reason of each that was not understood.
         dropped: stream and reason -> frames, from the node's last diagnostics.
     """
 
@@ -45,6 +46,7 @@ class Summary:
     detections: Counter[tuple[str, str]] = field(default_factory=Counter)
     fused_by_instruction: Counter[str] = field(default_factory=Counter)
     instructions: dict[int, str] = field(default_factory=dict)
+    refused_instructions: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Summary:
             "pairs": {"formed": sum(self.outcomes.values()), **{name: self.outcomes[name] for name in OUTCOMES}},
             "pairs_refused_by_reason": dict(self.refusals),
             "frames_dropped_by_reason": self.dropped,
+            "instructions_refused": self.refused_instructions,
             "gap_ms": percentiles(self.gaps_ms),
             "latency_ms": {stage: percentiles(values) for stage, values in self.stage_ms.items()},
             "instructions": {
@@ -74,6 +77,7 @@ class Summary:
         for title, reasons in (("frames dropped", self.dropped), ("pairs refused", dict(self.refusals))):
             listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
             lines.append(f"- {title}: {listed}")
+        lines += [f"- **instruction refused**: {refusal}" for refusal in self.refused_instructions]
         gap = figures["gap_ms"]
         lines += [f"- stamp gap: median {gap['p50']:.1f} ms, 95 % {gap['p95']:.1f} ms", ""]
         lines += ["| stage | p50 ms | p95 ms |", "|---|---|---|"]
@@ -123,8 +127,8 @@ def _read_answers(reader: AnyReader, summary: Summary) -> _Recording:
         elif name == "detections":
             found = [entry.results[0].hypothesis.class_id for entry in message.detections]
             labels[_nanoseconds(message.header.stamp)] = found
-        elif name == "active_instruction" and message.accepted:
-            summary.instructions[message.sequence] = message.text
+        elif name == "active_instruction":
+            _read_instruction(message, summary)
         elif name in ("image", "overlay"):
             stamps = recording.images if name == "image" else recording.overlays
             stamps.add(_nanoseconds(message.header.stamp))
@@ -136,6 +140,13 @@ def _read_answers(reader: AnyReader, summary: Summary) -> _Recording:
             summary.fused_by_instruction[text] += 1
             summary.detections.update((text, label) for label in labels.get(stamp, []))
     return recording
+
+
+def _read_instruction(message: Any, summary: Summary) -> None:
+    if message.accepted:
+        summary.instructions[message.sequence] = message.text
+    else:
+        summary.refused_instructions.append(f"{message.text!r}: {message.message}")
 
 
 def _count_pair(status: Any, summary: Summary) -> None:

@@ -53,17 +53,34 @@ def test_the_launch_file_compiles_and_names_parameters_of_the_node(tmp_path):
 
 
 @pytest.fixture
-def description():
+def launch_file():
     reason = "launch and launch_ros come with an installed ROS 2 and are not on PyPI"
     pytest.importorskip("launch", reason=reason)
     pytest.importorskip("launch_ros", reason=reason)
     spec = importlib.util.spec_from_file_location("fusion_launch", LAUNCH_FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    return module
 
 
-def test_every_launch_argument_is_described_and_has_a_default(description):
+@pytest.fixture
+def started(launch_file):
+    """Make the node of some arguments, and return it with the remaps and parameters that were given to it."""
+    import launch  # noqa: PLC0415 - not everywhere to be had
+
+    def start(**arguments):
+        context = launch.LaunchContext()
+        defaults = {name: default for name, (default, _) in launch_file.ARGUMENTS.items()}
+        defaults["params_file"] = str(REPOSITORY / "config" / "fusion.yaml")
+        context.launch_configurations.update({**defaults, **arguments})
+        (node,) = launch_file.start_node(context)
+        return node, launch_file
+
+    return start
+
+
+def test_every_launch_argument_is_described_and_has_a_default(launch_file):
+    description = launch_file.generate_launch_description()
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
     assert set(arguments) == ARGUMENTS
     for argument in arguments.values():
@@ -71,9 +88,20 @@ def test_every_launch_argument_is_described_and_has_a_default(description):
         assert argument.default_value is not None
 
 
-def test_one_lifecycle_node_is_started(description):
-    from launch_ros.actions import LifecycleNode  # noqa: PLC0415 - not everywhere to be had
+def test_one_lifecycle_node_is_started(started):
+    node, _ = started()
+    assert (node.node_package, node.node_executable) == ("irvf", "irvf_fusion_node")
 
-    nodes = [entity for entity in description.entities if isinstance(entity, LifecycleNode)]
-    assert len(nodes) == 1
-    assert (nodes[0].node_package, nodes[0].node_executable) == ("irvf", "irvf_fusion_node")
+
+def test_only_what_is_given_overrides_the_parameter_file(launch_file, tmp_path):
+    nothing = dict.fromkeys(("model", "engine", "use_sim_time", "autostart"), "")
+    assert launch_file.given_parameters(nothing) == {}
+    given = {**nothing, "model": "max", "autostart": "False"}
+    assert launch_file.given_parameters(given) == {"model": "max", "autostart": False}
+    with pytest.raises(ValueError, match="use_sim_time:=maybe"):
+        launch_file.given_parameters({**nothing, "use_sim_time": "maybe"})
+    file = tmp_path / "mine.yaml"
+    file.write_text("/fusion:\n  irvf_fusion_node:\n    ros__parameters: {autostart: false}\n")
+    assert launch_file.names_autostart(str(file))
+    assert not launch_file.names_autostart(str(REPOSITORY / "config" / "fusion.yaml"))
+    assert not launch_file.names_autostart(str(tmp_path / "missing.yaml"))

@@ -93,3 +93,12 @@ def test_a_node_that_cannot_start_ends_the_replay_with_its_reason(recording, tmp
     result = replay(recording[0], "--out", tmp_path, "--model", "no_such_model", "--timeout", "5")
     assert result.returncode == 2
     assert "no model 'no_such_model'" in result.stderr
+
+
+def test_an_instruction_that_is_not_understood_is_said_in_the_summary(recording, tmp_path):
+    options = ("--out", tmp_path, "--model", "max", "--initial", "don't draw boxes", "--instruction", "bake a cake")
+    result = replay(recording[0], *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "instruction refused" in result.stdout
+    (refusal,) = json.loads((tmp_path / "summary.json").read_text())["instructions_refused"]
+    assert "bake a cake" in refusal
