@@ -102,8 +102,7 @@ class FusionPipeline:
 
     def outputs(self, instruction: Instruction) -> tuple[str, ...]:
         """Name the outputs that an instruction gets."""
-        detects = self._detector is not None and "detection" in instruction.task.heads
-        return ("image", "detections") if detects else ("image",)
+        return ("image", "detections") if self._detects(instruction) else ("image",)
 
     def warm_up(self) -> None:
         """Run every network once, so that the first pair is as fast as the others.
@@ -142,15 +141,14 @@ class FusionPipeline:
             fused_luma = fuse_at_scale(self._fusion, registered.thermal, luma, stages.live.processing_scale)
         with clock("color"):
             fused = merge_luma_chroma(_where_thermal_reaches(fused_luma, luma, registered), chroma)
-        with clock("detect"):
-            detections = self._detect(fused, instruction, stages.live)
+        detections: tuple[Detection, ...] = ()
+        if self._detector and self._detects(instruction):
+            with clock("detect"):
+                detections = _detect(self._detector, fused, instruction, stages.live)
         return FusionResult(fused, detections, clock.stage_ms)
 
-    def _detect(self, fused: Image8, instruction: Instruction, live: LiveConfig) -> tuple[Detection, ...]:
-        if self._detector is None or "detection" not in instruction.task.heads:
-            return ()
-        self._detector.score_threshold, self._detector.iou_threshold = live.score_threshold, live.iou_threshold
-        return self._detector.detect(fused, instruction.classes)
+    def _detects(self, instruction: Instruction) -> bool:
+        return self._detector is not None and "detection" in instruction.task.heads
 
     def draw_overlay(self, result: FusionResult, instruction: Instruction) -> Image8:
         """Return the fused image with detections and task drawn on it, ``[H x W x 3]`` uint8 RGB."""
@@ -188,6 +186,11 @@ class _NetworkFusion:
             )
         plane: Plane = fused[0, 0]
         return plane
+
+
+def _detect(detector: BoxDetector, fused: Image8, instruction: Instruction, live: LiveConfig) -> tuple[Detection, ...]:
+    detector.score_threshold, detector.iou_threshold = live.score_threshold, live.iou_threshold
+    return detector.detect(fused, instruction.classes)
 
 
 def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:

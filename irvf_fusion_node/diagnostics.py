@@ -28,7 +28,10 @@ class Statistics:
         self._counts: Counter[str] = Counter()
         self._latency_ms: dict[str, deque[float]] = {}
         self._gaps_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._last_fused = -float("inf")
+        self._silent_since = time.monotonic()
+        self._formed = 0
+        self._refused = 0
+        self._last_refusal = ""
         self._recent: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     def count(self, name: str) -> int:
@@ -37,12 +40,34 @@ class Statistics:
             self._counts[name] += 1
             return self._counts[name]
 
+    def activated(self) -> None:
+        """Begin anew to look out for fused pairs; counts and latencies go on."""
+        with self._lock:
+            self._begin_silence()
+            self._recent.clear()
+
+    def _begin_silence(self) -> None:
+        self._silent_since = time.monotonic()
+        self._formed = self._refused = 0
+        self._last_refusal = ""
+
+    def formed(self) -> None:
+        """Record a pair that was handed to inference."""
+        with self._lock:
+            self._formed += 1
+
+    def refused(self, message: str) -> None:
+        """Record why a pair could not be fused."""
+        with self._lock:
+            self._refused += 1
+            self._last_refusal = message
+
     def fused(self, gap_ms: float, stages: Mapping[str, float]) -> None:
         """Record a pair whose outputs were published, with the time of each stage in milliseconds."""
         now = time.monotonic()
         with self._lock:
             self._counts["pairs.fused"] += 1
-            self._last_fused = now
+            self._begin_silence()
             self._recent.append(now)
             self._gaps_ms.append(gap_ms)
             for stage, duration in stages.items():
@@ -52,13 +77,17 @@ class Statistics:
         """Return all figures of this moment."""
         with self._lock:
             latency = {name: np.percentile(values, (50, 95)) for name, values in self._latency_ms.items()}
-            window = [moment for moment in self._recent if moment > time.monotonic() - 5]
+            now = time.monotonic()
+            window = [moment for moment in self._recent if moment > now - 5]
             return Snapshot(
                 counts=dict(self._counts),
                 latency_ms={name: (float(low), float(high)) for name, (low, high) in latency.items()},
                 gap_ms=float(np.median(np.abs(self._gaps_ms))) if self._gaps_ms else 0.0,
-                rate=(len(window) - 1) / (window[-1] - window[0]) if len(window) > 1 else 0.0,
-                since_fused=time.monotonic() - self._last_fused,
+                rate=(len(window) - 1) / (now - window[0]) if len(window) > 1 else 0.0,
+                since_fused=now - self._silent_since,
+                formed=self._formed,
+                refused=self._refused,
+                last_refusal=self._last_refusal,
             )
 
 
@@ -102,7 +131,10 @@ class Snapshot:
         latency_ms: stage -> median and 95th percentile in milliseconds.
         gap_ms: median distance of a pair's stamps.
         rate: fused pairs a second over the last five seconds.
-        since_fused: seconds since the last fused pair; infinite before the first.
+        since_fused: seconds since the last fused pair, or since the activation after it.
+        formed: pairs formed in that time.
+        refused: pairs refused in that time.
+        last_refusal: why the last of them was refused; empty if none was.
     """
 
     counts: Mapping[str, int]
@@ -110,6 +142,9 @@ class Snapshot:
     gap_ms: float
     rate: float
     since_fused: float
+    formed: int
+    refused: int
+    last_refusal: str
 
 
 @dataclass(frozen=True)
@@ -120,23 +155,27 @@ class NodeState:
         name: fully qualified node name.
         lifecycle: label of the lifecycle state.
         problem: why the last configure failed or parameters were refused; empty when all is well.
-        model: fusion and detector.
+        model: of the fusion.
+        detector: name of the detector, or ``none``.
         engine: description of the engine, the hardware id.
         instruction: in force; None while unconfigured.
         answer: to the last instruction that was given.
         streams: topic -> account of its messages; see :class:`StreamAccounts`.
         publishers: topic -> number of publishers.
+        camera_info: what became of the RGB camera's with the last pair.
     """
 
     name: str
     lifecycle: str
     problem: str = ""
     model: str = ""
+    detector: str = ""
     engine: str = ""
     instruction: Instruction | None = None
     answer: Answer | None = None
     streams: Mapping[str, Counter[str]] = field(default_factory=dict)
     publishers: Mapping[str, int] = field(default_factory=dict)
+    camera_info: str = "none"
 
 
 def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[DiagnosticStatus]:
@@ -145,7 +184,7 @@ def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[Diagnostic
 
 
 def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
-    values = {"lifecycle": state.lifecycle, "model": state.model, "engine": state.engine}
+    values = {"lifecycle": state.lifecycle, "model": state.model, "detector": state.detector, "engine": state.engine}
     values["rate_hz"] = f"{snapshot.rate:.1f}"
     for stage, (median, high) in snapshot.latency_ms.items():
         values[f"{stage}.p50_ms"], values[f"{stage}.p95_ms"] = f"{median:.2f}", f"{high:.2f}"
@@ -153,13 +192,16 @@ def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
     level, message = DiagnosticStatus.OK, state.lifecycle
     if state.problem:
         level, message = DiagnosticStatus.ERROR, state.problem
+    elif state.lifecycle == "active" and snapshot.refused:
+        level = DiagnosticStatus.ERROR if snapshot.since_fused > STALL_AFTER else DiagnosticStatus.WARN
+        message = f"{snapshot.refused} pairs refused since the last fused one, the last: {snapshot.last_refusal}"
     elif state.lifecycle == "active":
         message = f"{snapshot.rate:.1f} fused pairs a second"
     return _status(state, "fusion", level, message, values)
 
 
 def _streams(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
-    values = {"gap.median_ms": f"{snapshot.gap_ms:.2f}"}
+    values = {"gap.median_ms": f"{snapshot.gap_ms:.2f}", "camera_info": state.camera_info}
     for topic, account in state.streams.items():
         values[f"{topic}.publishers"] = str(state.publishers.get(topic, 0))
         values.update({f"{topic}.{name}": str(account[name]) for name in ("received", "paired", "waiting")})
@@ -169,17 +211,21 @@ def _streams(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
     if state.lifecycle != "active":
         message = "not active"
     elif snapshot.since_fused > STALL_AFTER:
-        level, message = DiagnosticStatus.WARN, _why_silent(state)
+        level, message = DiagnosticStatus.WARN, _why_silent(state, snapshot)
     return _status(state, "input streams", level, message, values)
 
 
-def _why_silent(state: NodeState) -> str:
+def _why_silent(state: NodeState, snapshot: Snapshot) -> str:
     unpublished = [topic for topic in state.streams if not state.publishers.get(topic)]
     if unpublished:
         return f"no pairs: nobody publishes {' and '.join(unpublished)}"
     silent = [topic for topic, account in state.streams.items() if not account["received"]]
     if silent:
         return f"no pairs: nothing has arrived on {' and '.join(silent)}"
+    if snapshot.refused:
+        return "pairs are formed, but refused; the entry fusion says why"
+    if snapshot.formed:
+        return f"pairs are formed, but none was fused for {snapshot.since_fused:.0f} s: inference is slow"
     return "no pairs: stamps too far apart, streams stalled, or images refused; the counts by reason say which"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,16 +25,13 @@ from std_msgs.msg import String
 from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
+from irvf.instruction.instruction import Instruction
 from irvf.instruction.tasks import load_tasks
 from irvf.pipeline import FusionPipeline
-from irvf_fusion_node.conversions import (
-    ImageConversion,
-    image_conversion,
-    stamp_to_ns,
-)
+from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
 from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
 from irvf_fusion_node.instructions import InstructionDesk
-from irvf_fusion_node.outputs import Outputs
+from irvf_fusion_node.outputs import Arrived, Outputs, pair_status
 from irvf_fusion_node.pairing import Pair, StampPairer, Stream
 from irvf_fusion_node.parameters import NodeConfig, Parameters
 from irvf_fusion_node.worker import InferenceThread
@@ -46,14 +43,6 @@ WARNING_PERIOD = 5.0
 _STOP_TIMEOUT = 30.0
 _ENCODINGS = {Stream.THERMAL: THERMAL_ENCODINGS, Stream.RGB: RGB_ENCODINGS}
 _TOPICS = {Stream.THERMAL: "thermal/image_raw", Stream.RGB: "rgb/image_raw"}
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """An image message and the monotonic time in ns at which it came."""
-
-    message: Image
-    arrival: int
 
 
 @dataclass
@@ -95,14 +84,13 @@ class FusionNode(LifecycleNode):
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._camera_info: CameraInfo | None = None
+        self._in_work: Instruction | None = None  # what the inference thread processes its pair under
         self._settings = Parameters(self)
         for reason, messages in (
             ("parameter.unknown", self._settings.unknown),
             ("parameter.invalid", self._settings.invalid.values()),
         ):
-            for message in messages:
-                self.statistics.count(reason)
-                self.get_logger().warning(message)
+            self._complain(reason, messages)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._instruction_entities: list[Any] = []
         # Diagnostics must come while the node is unconfigured and while simulated time stands still.
@@ -149,8 +137,8 @@ class FusionNode(LifecycleNode):
         started = time.monotonic()
         pipeline.warm_up()
         self.get_logger().info(
-            f"model {pipeline.model_name}, engine {pipeline.engine_description}, "
-            f"warm after {time.monotonic() - started:.1f} s"
+            f"model {pipeline.model_name}, detector {config.pipeline.detector or 'none'}, "
+            f"engine {pipeline.engine_description}, warm after {time.monotonic() - started:.1f} s"
         )
         outputs = Outputs(self, conversion)
         self._configured = Configured(config, pipeline, conversion, desk, outputs)
@@ -180,19 +168,24 @@ class FusionNode(LifecycleNode):
             config.max_gap, max_wait=config.max_wait, thermal_delay=config.thermal_delay
         )
         self._active = Active(pairer, worker, subscriptions)
+        self.statistics.activated()
         worker.start()
         self._publish_instruction()
+        used = [f"{topic}.publisher" for topic in self._configured.outputs.topics]
+        used += [f"{subscription.topic_name}.subscription" for subscription in subscriptions]
+        self._complain("parameter.unknown", self._settings.unused_qos_overrides(used))
         return result
 
     def _subscribe(self) -> list[Subscription]:
-        made = [self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos_profile_sensor_data)]
+        inputs: list[tuple[type, str, Any]] = [(CameraInfo, "rgb/camera_info", self._on_camera_info)]
+        inputs += [(Image, topic, partial(self._on_image, stream)) for stream, topic in _TOPICS.items()]
+        made: list[Subscription] = []
         options = QoSOverridingOptions.with_default_policies()
         try:
-            for stream, topic in _TOPICS.items():
-                callback = partial(self._on_image, stream)
+            for kind, topic, callback in inputs:
                 # A profile for each: rclpy writes the overrides of a topic into the profile that it is given.
                 profile = copy.copy(qos_profile_sensor_data)
-                made.append(self.create_subscription(Image, topic, callback, profile, qos_overriding_options=options))
+                made.append(self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options))
         except Exception:
             for subscription in made:
                 self.destroy_subscription(subscription)
@@ -255,16 +248,19 @@ class FusionNode(LifecycleNode):
             return
         arrived = Arrived(message, time.monotonic_ns())
         stamp = stamp_to_ns(message.header.stamp)
-        for pair in self._active.pairer.add(stream, arrived, stamp, arrived.arrival):
-            self._active.worker.put(pair)
+        self._hand_over(self._active, self._active.pairer.add(stream, arrived, stamp, arrived.arrival))
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
     def _expire(self) -> None:
         if self._active is not None:
-            for pair in self._active.pairer.expire(time.monotonic_ns()):
-                self._active.worker.put(pair)
+            self._hand_over(self._active, self._active.pairer.expire(time.monotonic_ns()))
+
+    def _hand_over(self, active: Active, pairs: Sequence[Pair[Arrived]]) -> None:
+        for pair in pairs:
+            self.statistics.formed()
+            active.worker.put(pair)
 
     def _instruct(self, text: str) -> None:
         if self._configured is None:
@@ -302,7 +298,7 @@ class FusionNode(LifecycleNode):
 
     def _process(self, configured: Configured, pair: Pair[Arrived]) -> None:
         started = time.monotonic_ns()
-        instruction = configured.desk.current
+        instruction = self._in_work = configured.desk.current
         arrival = max(pair.thermal.arrival, pair.rgb.arrival)
         frames = FramePair(
             configured.conversion.to_frame(pair.thermal.message), configured.conversion.to_frame(pair.rgb.message)
@@ -314,18 +310,20 @@ class FusionNode(LifecycleNode):
             result, header, self._camera_info, partial(configured.pipeline.draw_overlay, result, instruction)
         )
         ended = time.monotonic_ns()
-        stages = {"wait": (started - arrival) / 1e6, **result.stage_ms, "publish": (ended - publishing) / 1e6}
+        before = {"pairing": (pair.formed - arrival) / 1e6, "wait": (started - pair.formed) / 1e6}
+        stages = {**before, **result.stage_ms, "publish": (ended - publishing) / 1e6}
         self.statistics.fused(pair.gap / 1e6, {**stages, "total": (ended - arrival) / 1e6})
-        status = self._status(pair, FusionStatus.FUSED, "", stages)
-        status.instruction_sequence, status.task = instruction.sequence, instruction.task.name
+        status = pair_status(pair, FusionStatus.FUSED, instruction, configured.pipeline)
+        status.stages, status.stage_ms = list(stages), array("f", stages.values())
         status.detections = len(result.detections)
         status.latency_ms = (ended - arrival) / 1e6
         configured.outputs.publish_status(status)
 
     def _on_pair_error(self, pair: Pair[Arrived], error: Exception) -> None:
         reason = error.reason if isinstance(error, FrameError) else type(error).__name__
+        self.statistics.refused(str(error)[:300])
         self._refuse(f"pairs.refused.{reason}", f"pair refused: {error}")
-        self._publish_status(pair, FusionStatus.REFUSED, str(error)[:300])
+        self._publish_status(pair, FusionStatus.REFUSED, str(error)[:300], self._in_work)
 
     def _on_superseded(self, pair: Pair[Arrived]) -> None:
         self.statistics.count("pairs.superseded")
@@ -335,30 +333,20 @@ class FusionNode(LifecycleNode):
         self.statistics.count("pairs.discarded")
         self._publish_status(pair, FusionStatus.REFUSED, "the node was deactivated before inference was free")
 
-    def _publish_status(self, pair: Pair[Arrived], outcome: int, message: str) -> None:
+    def _publish_status(
+        self, pair: Pair[Arrived], outcome: int, message: str, instruction: Instruction | None = None
+    ) -> None:
         configured = self._configured
         if configured is not None:
-            configured.outputs.publish_status(self._status(pair, outcome, message, {}))
-
-    def _status(self, pair: Pair[Arrived], outcome: int, message: str, stages: dict[str, float]) -> FusionStatus:
-        status = FusionStatus(
-            header=pair.rgb.message.header,
-            thermal_stamp=pair.thermal.message.header.stamp,
-            gap_ms=pair.gap / 1e6,
-            outcome=outcome,
-            message=message,
-            stages=list(stages),
-            stage_ms=array("f", stages.values()),
-        )
-        configured = self._configured
-        if configured is not None:
-            status.instruction_sequence = configured.desk.current.sequence
-            status.task = configured.desk.current.task.name
-            status.model = configured.pipeline.model_name
-            status.engine = configured.pipeline.engine_description
-        return status
+            instruction = instruction or configured.desk.current
+            configured.outputs.publish_status(pair_status(pair, outcome, instruction, configured.pipeline, message))
 
     # Saying what happens
+
+    def _complain(self, reason: str, messages: Iterable[str]) -> None:
+        for message in messages:
+            self.statistics.count(reason)
+            self.get_logger().warning(message)
 
     def _refuse(self, reason: str, message: str) -> None:
         """Count a refusal and warn of it, of each reason once in a while."""
@@ -383,6 +371,7 @@ class FusionNode(LifecycleNode):
             lifecycle="active" if active else "inactive" if configured else "unconfigured",
             problem=self._problem or "; ".join(self._settings.invalid.values()),
             model=configured.pipeline.model_name if configured else "",
+            detector=configured.config.pipeline.detector or "none" if configured else "",
             engine=configured.pipeline.engine_description if configured else "",
             instruction=configured.desk.current if configured else None,
             answer=configured.desk.answer if configured else None,
@@ -391,4 +380,5 @@ class FusionNode(LifecycleNode):
                 for stream, topic in self._topics.items()
             },
             publishers={topic: self.count_publishers(topic) for topic in self._topics.values()},
+            camera_info=configured.outputs.camera_info if configured else "none",
         )

@@ -31,6 +31,8 @@ REORDER_LIMIT = 200_000_000
 _INTERVALS_KEPT = 15
 _INTERVALS_NEEDED = 3
 _TOLERANCE_DIVISOR = 8
+_FASTEST_STREAM_HZ = 120
+_LEAST_DEPTH = 20
 
 
 class Stream(str, Enum):
@@ -61,11 +63,19 @@ class DropReason(str, Enum):
 
 @dataclass(frozen=True)
 class Pair(Generic[T]):
-    """Two items of (nearly) the same moment; ``gap`` is thermal minus RGB stamp in ns, the thermal delay removed."""
+    """Two items of (nearly) the same moment.
+
+    Attributes:
+        thermal: item of the thermal stream.
+        rgb: item of the RGB stream.
+        gap: thermal minus RGB stamp in ns, the thermal delay removed.
+        formed: monotonic time in ns at which the pair was certain.
+    """
 
     thermal: T
     rgb: T
     gap: int
+    formed: int
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,18 @@ class StampPairer(Generic[T]):
         max_wait: longest time in ns, by arrival, that a frame waits for a partner or for a nearer frame. It must
             exceed the difference of the two streams' transport times.
         thermal_delay: ns by which thermal stamps are later than RGB stamps of the same moment; may be negative.
-        depth: most items of a stream that wait.
+        depth: most items of a stream that wait; ``None`` for as many as a stream of 120 Hz sends in ``max_wait``, and
+            at least 20.
 
     Raises:
         ValueError: for a value out of its range.
     """
 
-    def __init__(self, max_gap: int, *, max_wait: int = 300_000_000, thermal_delay: int = 0, depth: int = 20) -> None:
+    def __init__(
+        self, max_gap: int, *, max_wait: int = 300_000_000, thermal_delay: int = 0, depth: int | None = None
+    ) -> None:
+        if depth is None:
+            depth = max(_LEAST_DEPTH, math.ceil(max_wait / 1e9 * _FASTEST_STREAM_HZ))
         if max_gap < 0 or max_wait <= 0 or depth < 2:
             raise ValueError(
                 f"max_gap must be >= 0, max_wait > 0 and depth >= 2, not {max_gap} ns, {max_wait} ns and {depth}"
@@ -177,12 +192,12 @@ class StampPairer(Generic[T]):
             early.drop_oldest(DropReason.GAP_TOO_LARGE)
             late.drop_oldest(DropReason.GAP_TOO_LARGE)
         else:
-            pairs.append(self._pair_oldest())
+            pairs.append(self._pair_oldest(now))
         return True
 
-    def _pair_oldest(self) -> Pair[T]:
+    def _pair_oldest(self, now: int) -> Pair[T]:
         thermal, rgb = self._lanes[Stream.THERMAL].take_oldest(), self._lanes[Stream.RGB].take_oldest()
-        return Pair(thermal.item, rgb.item, thermal.stamp - rgb.stamp)
+        return Pair(thermal.item, rgb.item, thermal.stamp - rgb.stamp, now)
 
     def _expired(self, frame: _Waiting[T], now: int) -> bool:
         return now - frame.arrival >= self._max_wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from irvf.engines.factory import ENGINE_NAMES
 from irvf.imaging.registration import REGISTRATION_METHODS
@@ -19,6 +20,8 @@ from irvf.imaging.thermal import RANGE_MODES, RadiometricScale, ThermalRangeConf
 from irvf.pipeline import LiveConfig, PipelineConfig
 
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
+_QOS_PREFIX = "qos_overrides."
+_QOS_POLICIES = [policy.name.lower() for policy in QoSOverridingOptions.with_default_policies().policy_kinds]
 NANOSECONDS = 1_000_000_000
 
 
@@ -30,6 +33,7 @@ class ParameterSpec:
         default: its type is the parameter's type.
         meaning: shown by ``ros2 param describe``.
         live: whether a change takes effect with the next pair; the others are read at configure.
+        at_start: whether it is read when the node starts and never again.
         low: smallest number allowed.
         high: largest number allowed.
         choices: texts allowed; empty allows any.
@@ -38,13 +42,14 @@ class ParameterSpec:
     default: bool | int | float | str | list[float]
     meaning: str
     live: bool = False
+    at_start: bool = False
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
 
     def descriptor(self, name: str) -> ParameterDescriptor:
         """Return the descriptor that ROS tools show, and that makes rclpy refuse values out of range."""
-        when = "Live." if self.live else "Read at configure."
+        when = "Live." if self.live else "Read at start only." if self.at_start else "Read at configure."
         allowed = f" One of: {', '.join(self.choices)}." if self.choices else ""
         descriptor = ParameterDescriptor(name=name, description=f"{self.meaning}{allowed} {when}")
         if self.low is not None and self.high is not None:
@@ -59,7 +64,7 @@ _RANGE = ThermalRangeConfig()
 
 PARAMETERS: dict[str, ParameterSpec] = {
     "autostart": ParameterSpec(
-        default=False, meaning="Configure and activate at start, without a lifecycle manager. Read at start only."
+        default=False, meaning="Configure and activate at start, without a lifecycle manager.", at_start=True
     ),
     "model": ParameterSpec(
         "irvf", "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
@@ -144,7 +149,11 @@ PARAMETERS: dict[str, ParameterSpec] = {
         0.02, "Largest distance in seconds between the stamps of a pair.", low=0.0, high=10.0
     ),
     "pairing.max_wait": ParameterSpec(
-        0.3, "Longest time in seconds that a frame waits for its partner to arrive.", low=0.01, high=10.0
+        0.3,
+        "Longest time in seconds that a frame waits for its partner to arrive. The images of that time are kept in "
+        "memory.",
+        low=0.01,
+        high=3.0,
     ),
     "pairing.thermal_delay": ParameterSpec(
         0.0, "Seconds by which thermal stamps are late against RGB stamps of the same moment.", low=-10.0, high=10.0
@@ -181,6 +190,8 @@ class Parameters:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._given = node.get_parameters_by_prefix("")
+        self._unused_overrides: set[str] = set()
         self.unknown: list[str] = []
         self.invalid: dict[str, str] = {}
         self._refuse_unknown()
@@ -188,8 +199,8 @@ class Parameters:
             self._declare(name, spec)
 
     def _refuse_unknown(self) -> None:
-        for name in self._node.get_parameters_by_prefix(""):
-            if name in _BUILT_IN or name.startswith("qos_overrides."):
+        for name in self._given:
+            if name in _BUILT_IN or name.startswith(_QOS_PREFIX):
                 continue
             self._node.undeclare_parameter(name)
             if name not in PARAMETERS:
@@ -202,12 +213,38 @@ class Parameters:
             parameter = self._node.declare_parameter(name, spec.default, spec.descriptor(name))
             problem = check_value(name, parameter.value)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            problem = f"parameter {name!r}: {error}"
+            problem = self._integer_for_double(name, spec) or f"parameter {name!r}: {error}"
         if problem:
             if self._node.has_parameter(name):
                 self._node.undeclare_parameter(name)
             self._node.declare_parameter(name, spec.default, spec.descriptor(name), ignore_override=True)
             self.invalid[name] = f"{problem} (set it, then configure again)"
+
+    def _integer_for_double(self, name: str, spec: ParameterSpec) -> str:
+        """Say how to write a number that a parameter file gives as ``1``; rclpy tells types only."""
+        given = self._given.get(name)
+        kind = given.type_ if given else None
+        if isinstance(spec.default, float) and kind == Parameter.Type.INTEGER:
+            return f"parameter {name!r} is the integer {given.value}; write {given.value}.0"
+        if isinstance(spec.default, list) and kind == Parameter.Type.INTEGER_ARRAY:
+            return f"parameter {name!r} is a list of integers; write each with a decimal point, 1.0 for 1"
+        return ""
+
+    def unused_qos_overrides(self, entities: Iterable[str]) -> list[str]:
+        """Return one message for each QoS override given at start that none of ``entities`` takes, once.
+
+        Args:
+            entities: ``TOPIC.publisher`` or ``TOPIC.subscription`` of all that take overrides.
+        """
+        used = {f"{_QOS_PREFIX}{entity}.{policy}" for entity in entities for policy in _QOS_POLICIES}
+        given = {name for name in self._given if name.startswith(_QOS_PREFIX)}
+        unused = given - used - self._unused_overrides
+        self._unused_overrides |= unused
+        messages = []
+        for name in sorted(unused):
+            close = difflib.get_close_matches(name, used, n=1)
+            messages.append(f"QoS override {name!r} fits no topic{f'; did you mean {close[0]!r}?' if close else ''}")
+        return messages
 
     def check(self, parameters: Sequence[Parameter], *, configured: bool) -> SetParametersResult:
         """Say whether new values can be taken: the callback of ``add_on_set_parameters_callback``."""

@@ -5,6 +5,8 @@ import time
 import numpy as np
 from bench import PERIOD, RGB, START, THERMAL, image, lost, rgb_image, thermal_image
 
+from irvf_fusion_node import diagnostics
+from irvf_fusion_node.diagnostics import Statistics
 from irvf_msgs.msg import FusionStatus
 
 HOUR = 3_600_000_000_000
@@ -169,3 +171,58 @@ def test_an_override_of_one_topic_is_not_one_of_the_other(active):
         for topic in (THERMAL, RGB, "/fusion/rgb/camera_info")
     }
     assert reliabilities == {THERMAL: "RELIABLE", RGB: "BEST_EFFORT", "/fusion/rgb/camera_info": "BEST_EFFORT"}
+
+
+def test_pairs_that_are_all_refused_are_an_error_with_its_reason(active):
+    bench = active()
+    parts = bench.diagnostics()
+    assert parts["input streams"].level == b"\x00"  # nothing is wrong in the first second
+    assert parts["fusion"].values["detector"] == "none"
+    dead = np.full((48, 64), np.nan, np.float32)
+    for number in range(3):
+        stamp = START + number * PERIOD
+        bench.send(image(dead, "32FC1", stamp, "thermal_optical"), rgb_image(stamp))
+    parts = bench.diagnostics(lambda parts: parts["fusion"].level == b"\x02", "an error")
+    assert "finite" in parts["fusion"].message
+    assert "refused" in parts["input streams"].message
+    assert "stamps" not in parts["input streams"].message
+    bench.fuse(START + 3 * PERIOD)
+    bench.diagnostics(lambda parts: parts["fusion"].level == b"\x00", "the error is gone")
+
+
+def test_the_rate_falls_while_nothing_is_fused(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(diagnostics.time, "monotonic", lambda: now)
+    statistics = Statistics()
+    for moment in (100.0, 100.033):
+        now = moment
+        statistics.fused(0.0, {})
+    now = 104.0
+    assert statistics.snapshot().rate == 0.25
+
+
+def test_qos_overrides_of_outputs_are_taken_and_misspelt_ones_named_once(active):
+    taken, misspelt = "qos_overrides./fusion/status.publisher.depth", "qos_overrides./fusion/imag.publisher.depth"
+    bench = active(**{"qos_overrides./fusion/image.publisher.reliability": "best_effort", taken: 7, misspelt: 7})
+    reliabilities = {
+        topic: bench.node.get_publishers_info_by_topic(topic)[0].qos_profile.reliability.name
+        for topic in ("/fusion/image", "/fusion/detections")
+    }
+    assert reliabilities == {"/fusion/image": "BEST_EFFORT", "/fusion/detections": "RELIABLE"}
+    for transition in ("deactivate", "activate"):
+        assert bench.change_state(transition)
+    warnings = bench.wait_for(lambda: [text for text in bench.log_texts() if "QoS override" in text], "a warning")
+    bench.diagnostics(lambda parts: parts["fusion"].values["parameter.unknown"] == "1", "counted once")
+    (warning,) = warnings
+    assert misspelt in warning
+    assert "did you mean 'qos_overrides./fusion/image.publisher.depth'" in warning
+
+
+def test_a_qos_override_of_an_output_that_does_not_exist_fails_to_configure(bench):
+    made = bench(**{"qos_overrides./fusion/overlay.publisher.reliability": "very_reliable"})
+    assert not made.change_state("configure")
+    assert made.state() == "unconfigured"
+    assert made.node.count_publishers("/fusion/image") == 0
+    assert made.set_parameter("qos_overrides./fusion/overlay.publisher.reliability", "reliable").successful
+    made.activate()
+    made.fuse(START)

@@ -261,6 +261,13 @@ def test_values_that_do_not_fit_each_other_fail_to_configure(bench, parameters, 
     check_cannot_configure(bench(**parameters), *words)
 
 
+@pytest.mark.parametrize(
+    ("name", "integers"), [("processing_scale", 1), ("registration.homography", [1, 0, 0, 0, 1, 0, 0, 0, 1])]
+)
+def test_integers_for_a_floating_point_parameter_are_told_how_to_be_written(bench, name, integers):
+    check_cannot_configure(bench(**{name: integers}), name, "1.0")
+
+
 def test_a_qos_override_that_does_not_exist_fails_to_activate(bench):
     made = bench(**{f"qos_overrides.{THERMAL}.subscription.reliability": "very_reliable"})
     assert made.change_state("configure")

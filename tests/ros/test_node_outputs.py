@@ -88,13 +88,25 @@ def test_camera_info_of_another_size_is_not_passed_on(active):
     for number in range(3):
         bench.fuse(START + number * PERIOD)
     assert bench.heard["camera_info"] == []
+    said = bench.diagnostics()["input streams"].values["camera_info"]
+    assert "640 x 480" in said
+    assert "128 x 96" in said
+
+
+def test_time_held_in_pairing_is_not_time_in_the_mailbox(active):
+    bench = active(pairing__max_wait=0.5)
+    # 15 ms apart and of unknown periods: a nearer frame may come, until max_wait is over.
+    status = bench.fuse(START + 15_000_000, thermal=thermal_image(START)).status
+    stages = dict(zip(status.stages, status.stage_ms, strict=True))
+    assert stages["pairing"] > 400
+    assert stages["wait"] < 200
 
 
 def test_status_tells_the_time_of_each_stage(active):
     bench = active()
     status = bench.fuse(START).status
     assert set(status.stages) == {
-        *("wait", "decode", "thermal range", "register", "fuse", "color", "detect", "publish"),
+        *("pairing", "wait", "decode", "thermal range", "register", "fuse", "color", "publish"),
     }
     assert all(duration >= 0 for duration in status.stage_ms)
     # The stages follow each other within the latency.

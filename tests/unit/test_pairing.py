@@ -196,6 +196,13 @@ def test_a_frame_that_has_waited_for_its_partner_does_not_wait_anew_for_a_nearer
     assert [pair.gap for pair in pairer.expire(MAX_WAIT)] == [20 * MS]
 
 
+def test_a_pair_tells_when_it_was_formed():
+    pairer = StampPairer(MAX_GAP, max_wait=MAX_WAIT)
+    frames = [Event(0, Stream.THERMAL, START), Event(10, Stream.RGB, START + 20 * MS)]
+    assert play(pairer, frames) == []
+    assert [pair.formed for pair in pairer.expire(MAX_WAIT + 5)] == [MAX_WAIT + 5]
+
+
 def test_a_frame_alone_is_given_up_after_max_wait():
     pairer = StampPairer(MAX_GAP, max_wait=MAX_WAIT)
     play(pairer, [Event(0, Stream.THERMAL, START)])
@@ -241,6 +248,13 @@ def test_frames_without_stamp_are_refused(stamp):
     assert pairer.add(Stream.THERMAL, "thermal", stamp, 0) == []
     assert pairer.add(Stream.RGB, "rgb", stamp, 0) == []
     assert dropped(pairer, Stream.THERMAL) == dropped(pairer, Stream.RGB) == {DropReason.NO_STAMP: 1}
+
+
+def test_max_wait_covers_a_stream_that_is_a_second_late():
+    pairer = StampPairer(MAX_GAP, max_wait=2000 * MS)
+    emissions = play(pairer, thermal(30, 10) + rgb(30, 10, transport_ms=1000))
+    assert len(emissions) >= 295
+    assert dropped(pairer, Stream.THERMAL) == {}
 
 
 def test_waiting_frames_are_bounded():

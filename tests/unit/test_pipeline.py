@@ -154,6 +154,7 @@ def test_every_stage_is_timed_in_its_order(detecting, scene):
     assert all(duration >= 0 for duration in result.stage_ms.values())
     assert 0 < sum(result.stage_ms.values()) <= elapsed
     assert result.stage_ms["detect"] > 0.5  # a network ran
+    assert list(detecting.fuse(pair(*scene()), instruct("viewing")).stage_ms) == STAGES[:-1]
 
 
 def test_settings_change_from_the_next_pair_on(detecting, scene):
