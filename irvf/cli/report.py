@@ -58,7 +58,10 @@ class Summary:
             "frames_dropped_by_reason": self.dropped,
             "instructions_refused": self.refused_instructions,
             "gap_ms": percentiles(self.gaps_ms),
-            "latency_ms": {stage: percentiles(values) for stage, values in self.stage_ms.items()},
+            "latency_ms": {
+                stage: percentiles(values)
+                for stage, values in sorted(self.stage_ms.items(), key=lambda entry: entry[0] == "total")
+            },
             "instructions": {
                 text: {
                     "fused_pairs": pairs,
