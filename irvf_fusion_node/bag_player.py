@@ -43,7 +43,7 @@ RECORDED = {
     "active_instruction": ActiveInstruction,
     "/diagnostics": DiagnosticArray,
 }
-QUIET_AFTER = 1.5
+QUIET_AFTER = 5.0
 """Seconds without an answer after which the node is taken to be done, or twice its longest pause while it worked."""
 _DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -92,9 +92,9 @@ class BagPlayer(Node):
         with self._lock:
             self._writer.write(connection, self.bag_time, data)
         self.answers[name] += 1
-        if name == "image":
+        if name in ("image", "status"):
             now = time.monotonic()
-            if self.answers["image"] > 1:
+            if self.answers[name] > 1:
                 self.longest_pause = max(self.longest_pause, now - self.last_answer)
             self.last_answer = now
 
@@ -128,12 +128,13 @@ class BagPlayer(Node):
         """Publish an instruction."""
         self._instruction.publish(String(data=text))
 
-    def wait_until_quiet(self, limit: float) -> None:
-        """Wait until the node has answered everything, at most ``limit`` seconds."""
+    def wait_until_answered(self, pairs: int, limit: float) -> None:
+        """Wait until the node has said what became of so many pairs, or falls silent; at most ``limit`` seconds."""
         started = self.last_answer = time.monotonic()
         quiet = max(QUIET_AFTER, 2 * self.longest_pause)
-        while time.monotonic() < min(started + limit, self.last_answer + quiet):
+        while self.answers["status"] < pairs and time.monotonic() < min(started + limit, self.last_answer + quiet):
             time.sleep(0.05)
+        time.sleep(1.2)  # the diagnostics that count the last pair come once a second
 
 
 def _play_all(player: BagPlayer, reader: AnyReader, arguments: argparse.Namespace) -> Counter[str]:
@@ -158,7 +159,7 @@ def _play_all(player: BagPlayer, reader: AnyReader, arguments: argparse.Namespac
             sent[connection.topic] += 1
             progress.update()
             progress.set_postfix(fused=player.answers["image"], refresh=False)
-    player.wait_until_quiet(limit=30.0)
+    player.wait_until_answered(min(sent[arguments.thermal_topic], sent[arguments.rgb_topic]), limit=30.0)
     played = sum(sent.values())
     if played < total:
         print(f"{arguments.bag} is damaged: {played} of its {total} messages could be read", file=sys.stderr)

@@ -46,22 +46,29 @@ def given_parameters(value: dict[str, str]) -> dict[str, object]:
 def names_autostart(params_file: str) -> bool:
     """Say whether a parameter file decides about autostart itself. One that cannot be read is the node's to refuse."""
     try:
-        sections = list(yaml.safe_load(Path(params_file).read_text("utf-8")).values())
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        sections = [("", yaml.safe_load(Path(params_file).read_text("utf-8")))]
+    except (OSError, ValueError, yaml.YAMLError):
         return False
     while sections:
-        section = sections.pop()
-        if isinstance(section, dict):
-            if "autostart" in (section.get("ros__parameters") or {}):
-                return True
-            sections += section.values()
+        name, section = sections.pop()
+        if not isinstance(section, dict):
+            continue
+        parameters = section.get("ros__parameters")
+        if isinstance(parameters, dict) and "autostart" in parameters and name.endswith(("*", "irvf_fusion_node")):
+            return True
+        sections += [(str(key), entry) for key, entry in section.items()]
     return False
+
+
+def beside(image_topic: str) -> str:
+    """Return the topic of the camera_info beside an image topic, as image_transport names it."""
+    return "/".join([*image_topic.split("/")[:-1], "camera_info"])
 
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """Make the node of the arguments as they are when the launch runs."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    camera_info = value["rgb_camera_info_topic"] or value["rgb_topic"].rpartition("/")[0] + "/camera_info"
+    camera_info = value["rgb_camera_info_topic"] or beside(value["rgb_topic"])
     given = given_parameters(value)
     if not names_autostart(value["params_file"]):
         given.setdefault("autostart", True)

@@ -71,13 +71,14 @@ def _write_parameters(arguments: argparse.Namespace, thermal: str, rgb: str) -> 
         # Nothing of a recording shall get lost on the way.
         parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
     path: Path = arguments.out / "replay.params.yaml"
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), "utf-8")
+    # Under the node's full name, which wins over /** in the user's file.
+    path.write_text(yaml.safe_dump({f"{NAMESPACE}/irvf_fusion_node": {"ros__parameters": parameters}}), "utf-8")
     return path
 
 
 def camera_info_topic(image_topic: str) -> str:
     """Return the topic of the ``camera_info`` beside an image topic, as image_transport names it."""
-    return image_topic.rpartition("/")[0] + "/camera_info"
+    return "/".join([*image_topic.split("/")[:-1], "camera_info"])
 
 
 def _player_command(arguments: argparse.Namespace, thermal: str, rgb: str, recorded: Path, report: Path) -> list[str]:

@@ -63,22 +63,6 @@ def launch_file():
     return module
 
 
-@pytest.fixture
-def started(launch_file):
-    """Make the node of some arguments, and return it with the remaps and parameters that were given to it."""
-    import launch  # noqa: PLC0415 - not everywhere to be had
-
-    def start(**arguments):
-        context = launch.LaunchContext()
-        defaults = {name: default for name, (default, _) in launch_file.ARGUMENTS.items()}
-        defaults["params_file"] = str(REPOSITORY / "config" / "fusion.yaml")
-        context.launch_configurations.update({**defaults, **arguments})
-        (node,) = launch_file.start_node(context)
-        return node, launch_file
-
-    return start
-
-
 def test_every_launch_argument_is_described_and_has_a_default(launch_file):
     description = launch_file.generate_launch_description()
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
@@ -88,9 +72,19 @@ def test_every_launch_argument_is_described_and_has_a_default(launch_file):
         assert argument.default_value is not None
 
 
-def test_one_lifecycle_node_is_started(started):
-    node, _ = started()
+def test_one_lifecycle_node_is_started(launch_file):
+    import launch  # noqa: PLC0415 - not everywhere to be had
+
+    context = launch.LaunchContext()
+    defaults = {name: default for name, (default, _) in launch_file.ARGUMENTS.items()}
+    context.launch_configurations.update({**defaults, "params_file": str(REPOSITORY / "config" / "fusion.yaml")})
+    (node,) = launch_file.start_node(context)
     assert (node.node_package, node.node_executable) == ("irvf", "irvf_fusion_node")
+
+
+@pytest.mark.parametrize(("image", "info"), [("/cam/image", "/cam/camera_info"), ("image", "camera_info")])
+def test_camera_info_is_looked_for_beside_the_images(launch_file, image, info):
+    assert launch_file.beside(image) == info
 
 
 def test_only_what_is_given_overrides_the_parameter_file(launch_file, tmp_path):
@@ -103,5 +97,7 @@ def test_only_what_is_given_overrides_the_parameter_file(launch_file, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("/fusion:\n  irvf_fusion_node:\n    ros__parameters: {autostart: false}\n")
     assert launch_file.names_autostart(str(file))
+    file.write_text("/other_node:\n  ros__parameters: {autostart: false}\n/**:\n  ros__parameters: 3\n")
+    assert not launch_file.names_autostart(str(file))
     assert not launch_file.names_autostart(str(REPOSITORY / "config" / "fusion.yaml"))
     assert not launch_file.names_autostart(str(tmp_path / "missing.yaml"))

@@ -102,3 +102,12 @@ def test_an_instruction_that_is_not_understood_is_said_in_the_summary(recording,
     assert "instruction refused" in result.stdout
     (refusal,) = json.loads((tmp_path / "summary.json").read_text())["instructions_refused"]
     assert "bake a cake" in refusal
+
+
+def test_what_the_command_says_wins_over_the_users_parameters(recording, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    sections = ("/**", "/fusion/irvf_fusion_node")
+    mine.write_text("".join(f"{name}:\n  ros__parameters: {{model: average}}\n" for name in sections))
+    result = replay(recording[0], "--out", tmp_path, "--params-file", mine, "--model", "max", "--rate", "4")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "model max" in (tmp_path / "node.log").read_text()
