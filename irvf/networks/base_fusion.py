@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from irvf.networks.blocks import ConvBlock, ConvolutionalResidualBlock
+
+Adjustment = Callable[[Tensor], Tensor]
+"""Changes the features of an encoder between two blocks, ``[B x C x H x W]`` in and out."""
 
 MIN_SIDE = 8
 """Smallest height and width that the reflect padding and the receptive field make sense for, in pixels."""
@@ -40,11 +45,13 @@ class FeatureEncoder(nn.Module):
         self.head = nn.Sequential(ConvBlock(1, channels // 2), ConvBlock(channels // 2, channels))
         self.blocks = nn.ModuleList(ConvolutionalResidualBlock(channels) for _ in range(blocks))
 
-    def forward(self, plane: Tensor) -> Tensor:
-        """Map ``[B x 1 x H x W]`` to features ``[B x C x H x W]``."""
+    def forward(self, plane: Tensor, adjustments: Sequence[Adjustment] = ()) -> Tensor:
+        """Map ``[B x 1 x H x W]`` to features ``[B x C x H x W]``; adjustment i changes what block i returns."""
         features: Tensor = self.head(plane)
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             features = block(features)
+            if index < len(adjustments):
+                features = adjustments[index](features)
         return features
 
 
@@ -88,13 +95,14 @@ class BaseFusionNetwork(nn.Module):
     Args:
         channels: C, width of each encoder (even).
         blocks: M, residual blocks of each encoder and of the decoder.
+        feature_fusion: without, the concatenated features go to the decoder as they are (the paper's model I).
     """
 
-    def __init__(self, channels: int = 8, blocks: int = 4) -> None:
+    def __init__(self, channels: int = 8, blocks: int = 4, *, feature_fusion: bool = True) -> None:
         super().__init__()
         self.thermal_encoder = FeatureEncoder(channels, blocks)
         self.luma_encoder = FeatureEncoder(channels, blocks)
-        self.fusion = FeatureFusion(2 * channels)
+        self.fusion = FeatureFusion(2 * channels) if feature_fusion else nn.Identity()
         self.decoder = nn.Sequential(*(ConvolutionalResidualBlock(2 * channels) for _ in range(blocks)))
         self.reconstruction = nn.Sequential(
             ConvBlock(2 * channels, channels),
@@ -102,16 +110,25 @@ class BaseFusionNetwork(nn.Module):
             nn.Conv2d(channels // 2, 1, 3, padding=1, padding_mode="reflect"),
         )
 
-    def forward(self, thermal: Tensor, luma: Tensor) -> Tensor:
+    def forward(
+        self,
+        thermal: Tensor,
+        luma: Tensor,
+        thermal_adjustments: Sequence[Adjustment] = (),
+        luma_adjustments: Sequence[Adjustment] = (),
+    ) -> Tensor:
         """Fuse.
 
         Args:
             thermal: ``[B x 1 x H x W]`` in 0..1, warm is bright; H and W at least :data:`MIN_SIDE`.
             luma: ``[B x 1 x H x W]`` in 0..1, luma of the RGB image.
+            thermal_adjustments: what task-oriented regulation makes of the first blocks' features; none by default.
+            luma_adjustments: as before, in the other encoder.
 
         Returns:
             Fused luma ``[B x 1 x H x W]`` in 0..1.
         """
-        features = torch.cat((self.thermal_encoder(thermal), self.luma_encoder(luma)), dim=1)
+        encoded = (self.thermal_encoder(thermal, thermal_adjustments), self.luma_encoder(luma, luma_adjustments))
+        features = torch.cat(encoded, dim=1)
         fused: Tensor = self.reconstruction(self.decoder(self.fusion(features)))
         return (torch.tanh(fused) + 1) / 2

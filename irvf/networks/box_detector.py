@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from irvf.networks.residual_encoder import ResidualEncoder, convolution
 
 STRIDES = (8, 16, 32)
 INITIAL_SCORE = 0.01
@@ -35,50 +36,20 @@ class Predictions:
     strides: Tensor
 
 
-def _convolution(in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.SiLU(inplace=True),
-    )
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a residual, ``[B x C x H x W]`` in and out."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the refined features."""
-        refined: Tensor = self.body(features)
-        return features + refined
-
-
-def _stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        _convolution(in_channels, out_channels, stride=2), *(ResidualBlock(out_channels) for _ in range(blocks))
-    )
-
-
 class BoxDetectorNetwork(nn.Module):
     """Detector: RGB image in, class scores and boxes of every point out.
 
     Args:
         classes: number of classes.
-        widths: channels after the stem and after each of the four stages.
         head_width: channels of the pyramid and of the heads.
     """
 
-    def __init__(
-        self, classes: int, widths: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128), head_width: int = 64
-    ) -> None:
+    def __init__(self, classes: int, head_width: int = 64) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_convolution(3, widths[0], stride=2), _stage(widths[0], widths[1], blocks=1))
-        self.stages = nn.ModuleList(_stage(*pair, blocks=2) for pair in pairwise(widths[1:]))
-        self.lateral = nn.ModuleList(_convolution(width, head_width, kernel_size=1) for width in widths[2:])
-        self.smooth = nn.ModuleList(_convolution(head_width, head_width) for _ in STRIDES)
+        self.encoder = ResidualEncoder()
+        widths = self.encoder.widths[2:]
+        self.lateral = nn.ModuleList(convolution(width, head_width, kernel_size=1) for width in widths)
+        self.smooth = nn.ModuleList(convolution(head_width, head_width) for _ in STRIDES)
         self.class_head = nn.ModuleList(self._head(head_width, classes) for _ in STRIDES)
         self.box_head = nn.ModuleList(self._head(head_width, 4) for _ in STRIDES)
         for head in self.class_head:
@@ -87,14 +58,11 @@ class BoxDetectorNetwork(nn.Module):
 
     @staticmethod
     def _head(width: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(_convolution(width, width), nn.Conv2d(width, outputs, 1))
+        return nn.Sequential(convolution(width, width), nn.Conv2d(width, outputs, 1))
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
-        features = self.stem(image)
-        levels = []
-        for stage, lateral in zip(self.stages, self.lateral, strict=True):
-            features = stage(features)
-            levels.append(lateral(features))
+        features = self.encoder(image)[2:]
+        levels = [lateral(level) for lateral, level in zip(self.lateral, features, strict=True)]
         for finer in (1, 0):
             coarser = functional.interpolate(levels[finer + 1], scale_factor=2.0, mode="nearest")
             levels[finer] = levels[finer] + coarser
