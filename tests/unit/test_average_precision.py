@@ -5,9 +5,13 @@ import pytest
 
 from irvf.frames import Box, Detection
 
-pytest.importorskip("pycocotools", reason="irvf evaluate detector needs pycocotools")
+pytest.importorskip("pycocotools", reason="irvf evaluate needs pycocotools")
 
-from irvf.evaluation.average_precision import Truth, average_precision
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from irvf.evaluation.average_precision import Truth, average_precision, match_detections, precision_statistics
+from irvf.evaluation.bootstrap import draw_resamples
 
 LABELS = ("person", "car")
 FIRST, SECOND = (10.0, 10.0, 30.0, 50.0), (60.0, 20.0, 100.0, 60.0)
@@ -67,7 +71,10 @@ def test_a_loose_box_passes_the_low_thresholds_only():
     loose = (10.0, 10.0, 30.0, 41.0)
     result = average_precision([[seen(loose, 0.9)]], [truth((FIRST, 0))], LABELS)
     assert result.at_50 == pytest.approx(1)
+    assert result.at_75 == pytest.approx(1)
     assert result.at_50_95 == pytest.approx(0.6)
+    looser = average_precision([[seen((10.0, 10.0, 30.0, 39.0), 0.9)]], [truth((FIRST, 0))], LABELS)  # IoU 0.725
+    assert (looser.at_50, looser.at_75) == (pytest.approx(1), 0)
 
 
 def test_images_are_kept_apart():
@@ -78,3 +85,101 @@ def test_images_are_kept_apart():
 def test_nothing_labelled_is_refused():
     with pytest.raises(ValueError, match="no labelled objects"):
         average_precision([[]], [truth()], LABELS)
+
+
+def random_images(count, seed):
+    """Objects and detections of crowded images: loose, missed, invented, doubled, of the wrong class."""
+    rng = np.random.default_rng(seed)
+    found, labelled = [], []
+    for _ in range(count):
+        corners = rng.uniform(0, 80, (int(rng.integers(0, 6)), 2))
+        boxes = np.hstack((corners, corners + rng.uniform(20, 40, corners.shape)))
+        labels = rng.integers(0, 2, len(boxes))
+        labelled.append(Truth(boxes.astype(np.float32), labels))
+        entries = []
+        for box, label in zip(boxes, labels, strict=True):
+            for _ in range(int(rng.integers(0, 3))):
+                guess = int(label) if rng.random() < 0.8 else 1 - int(label)
+                entries.append(seen(tuple(box + rng.normal(0, 3, 4)), float(rng.random()), LABELS[guess]))
+        for _ in range(int(rng.integers(0, 3))):
+            corner = rng.uniform(0, 80, 2)
+            entries.append(seen((*corner, *(corner + 15)), float(rng.random()) * 0.7))
+        found.append(entries)
+    return found, labelled
+
+
+def coco(found, labelled):
+    """The six figures that pycocotools itself gives; the first three are mAP50-95, mAP50 and mAP75."""
+    annotations, results = [], []
+    for index, (image, entries) in enumerate(zip(labelled, found, strict=True)):
+        for (x0, y0, x1, y1), label in zip(image.boxes.tolist(), image.labels.tolist(), strict=True):
+            box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": index, "category_id": label, **box})
+        for entry in entries:
+            corners = entry.box
+            box = [corners.x_min, corners.y_min, corners.width, corners.height]
+            category = LABELS.index(entry.label)
+            results.append({"image_id": index, "category_id": category, "bbox": box, "score": entry.score})
+    truth_set = COCO()
+    truth_set.dataset = {
+        "images": [{"id": index} for index in range(len(labelled))],
+        "annotations": annotations,
+        "categories": [{"id": 0, "name": "person"}, {"id": 1, "name": "car"}],
+    }
+    truth_set.createIndex()
+    evaluation = COCOeval(truth_set, truth_set.loadRes(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_figures_are_those_of_pycocotools(seed):
+    found, labelled = random_images(12, seed)
+    expected = coco(found, labelled)
+    result = average_precision(found, labelled, LABELS)
+    assert 0.05 < expected[0] < 0.9
+    assert (result.at_50_95, result.at_50, result.at_75) == pytest.approx(tuple(expected[:3]), abs=1e-9)
+    plain = precision_statistics(match_detections(found, labelled, LABELS), draw_resamples(12, 2))
+    assert [plain[name].value for name in ("mAP50-95", "mAP50", "mAP75")] == pytest.approx(list(expected[:3]), abs=1e-9)
+
+
+def test_resamples_are_what_pycocotools_gives_for_repeated_images():
+    found, labelled = random_images(10, 7)
+    draws = draw_resamples(10, 6, seed=5)
+    statistics = precision_statistics(match_detections(found, labelled, LABELS), draws)
+    for index, counts in enumerate(draws):
+        drawn = np.repeat(np.arange(10), counts)
+        expected = coco([found[k] for k in drawn], [labelled[k] for k in drawn])
+        got = [statistics[name].resampled[index] for name in ("mAP50-95", "mAP50", "mAP75")]
+        assert got == pytest.approx(list(expected[:3]), abs=1e-9)
+
+
+def test_equal_rows_differ_by_nothing_and_better_ones_by_more():
+    found, labelled = random_images(20, 3)
+    draws = draw_resamples(20, 200)
+    base = precision_statistics(match_detections(found, labelled, LABELS), draws)["mAP50-95"]
+    again = precision_statistics(match_detections(found, labelled, LABELS), draws)["mAP50-95"]
+    assert again.minus(base).interval == (0, 0)
+    ideal = [
+        [seen(tuple(b), 0.9, LABELS[c]) for b, c in zip(i.boxes.tolist(), i.labels, strict=True)] for i in labelled
+    ]
+    best = precision_statistics(match_detections(ideal, labelled, LABELS), draws)["mAP50-95"]
+    assert best.value == pytest.approx(1)
+    assert best.minus(base).interval[0] > 0.1
+
+
+def test_figures_of_classes():
+    found, labelled = [[seen(FIRST, 0.9)]], [truth((FIRST, 0), (SECOND, 1))]
+    statistics = precision_statistics(match_detections(found, labelled, (*LABELS, "bicycle")), draw_resamples(1, 3))
+    assert statistics["AP50-95 person"].value == pytest.approx(1)
+    assert statistics["AP50-95 car"].value == 0
+    assert "AP50-95 bicycle" not in statistics
+    assert statistics["mAP50"].value == pytest.approx(0.5)
+
+
+def test_a_resample_without_objects_has_no_figure():
+    found, labelled = [[seen(FIRST, 0.9)], []], [truth((FIRST, 0)), truth()]
+    statistics = precision_statistics(match_detections(found, labelled, LABELS), np.array([[2, 0], [0, 2]]))
+    np.testing.assert_allclose(statistics["mAP50"].resampled, [1, np.nan])
