@@ -100,9 +100,14 @@ class FusionResult:
     Attributes:
         fused: ``[H x W x 3]`` uint8 RGB, the size of the RGB frame.
         detections: objects in pixels of ``fused``; empty when nothing was seen or the task does not detect.
+        segmentation: class of each pixel of ``fused``, ``[H x W]`` uint8, 0 the background; None when the task does not
+            segment.
+        saliency: how much each pixel of ``fused`` stands out, ``[H x W]`` 0..255; None when the task does not ask.
         stage_ms: wall time of each stage in milliseconds, in the order in which the stages ran.
     """
 
     fused: Image8
     detections: tuple[Detection, ...] = ()
+    segmentation: Image8 | None = None
+    saliency: Image8 | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-KINDS = ("fusion", "detector")
+KINDS = ("fusion", "detector", "segmentation", "saliency", "text_encoder")
+_OF_IMAGES = ("detector", "segmentation", "saliency")
 
 
 class ModelError(ValueError):
@@ -25,9 +26,15 @@ class Model:
         path: the folder.
         kind: one of :data:`KINDS`.
         onnx: the network, as every engine reads it.
-        labels: class names in the order of the network's outputs; detectors only.
-        input_size: height and width that a detector's input is letterboxed to, multiples of 32; detectors only.
         licence: SPDX name of the weights' licence.
+        labels: class names in the order of the network's outputs; detectors, and segmentations, whose first is the
+            background.
+        input_size: height and width that the input is letterboxed to, multiples of 32; detectors, segmentations and
+            saliency networks.
+        weights: what makes prompts of texts; fusions that take a prompt, else None.
+        text_encoder: name of or path to the model that embeds the texts; fusions that take a prompt, else empty.
+        tokenizer: what makes tokens of a text; text encoders, else None.
+        width: numbers in an embedding; text encoders, else 0.
     """
 
     name: str
@@ -37,6 +44,10 @@ class Model:
     licence: str
     labels: tuple[str, ...] = ()
     input_size: tuple[int, int] = (0, 0)
+    weights: Path | None = None
+    text_encoder: str = ""
+    tokenizer: Path | None = None
+    width: int = 0
 
 
 def model_roots() -> list[Path]:
@@ -71,15 +82,15 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_model(name: str, kind: str) -> Model:
+def load_model(name: str, kind: str | None = None) -> Model:
     """Find and check a model folder.
 
     Args:
         name: of a folder in :func:`model_roots`, or a path to a folder.
-        kind: what is wanted, one of :data:`KINDS`.
+        kind: what is wanted, one of :data:`KINDS`; None takes any.
 
     Raises:
-        ModelError: no such model, a malformed ``config.yaml``, another kind, or a missing ONNX file.
+        ModelError: no such model, a malformed ``config.yaml``, another kind, or a missing file.
     """
     known = available_models()
     path = known.get(name, Path(name) if os.sep in name else None)
@@ -89,20 +100,57 @@ def load_model(name: str, kind: str) -> Model:
             f"{', '.join(map(str, model_roots())) or 'no folder'}. Give one of these, a path, or set IRVF_MODEL_PATH"
         )
     content = _read(path)
-    if content.get("kind") != kind:
-        raise ModelError(f"model {path} is of kind {content.get('kind')!r}, a {kind} is wanted")
-    labels = content.get("labels", [])
-    size = content.get("input_size", [0, 0])
-    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        raise ModelError(f"{path / 'config.yaml'}: labels must be a list of names, not {labels!r}")
+    found = content.get("kind")
+    if found not in KINDS or kind not in (None, found):
+        raise ModelError(f"model {path} is of kind {found!r}, a {kind or ' or '.join(KINDS)} is wanted")
+    onnx = _file(path, "onnx", content.get("onnx"))
+    model = Model(path.name, path, found, onnx, str(content.get("licence", "unknown")))
+    if found in _OF_IMAGES:
+        return _of_images(model, content)
+    return _fusion(model, content) if found == "fusion" else _text_encoder(model, content)
+
+
+def _of_images(model: Model, content: dict[str, Any]) -> Model:
+    where, size = model.path / "config.yaml", content.get("input_size")
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)):
-        raise ModelError(f"{path / 'config.yaml'}: input_size must be [height, width] in pixels, not {size!r}")
-    if kind == "detector" and (not labels or min(size) <= 0 or any(side % 32 for side in size)):
-        raise ModelError(f"{path / 'config.yaml'}: a detector needs labels and an input_size of multiples of 32")
-    network = content.get("onnx")
-    if not isinstance(network, str):
-        raise ModelError(f"{path / 'config.yaml'}: onnx must be the name of the network's file, not {network!r}")
-    onnx = path / network
-    if not onnx.is_file():
-        raise ModelError(f"model {path} lacks its network {network!r}; copy the whole model folder again")
-    return Model(path.name, path, kind, onnx, str(content.get("licence", "unknown")), tuple(labels), (size[0], size[1]))
+        raise ModelError(f"{where}: input_size must be [height, width] in pixels, not {size!r}")
+    if min(size) <= 0 or any(side % 32 for side in size):
+        raise ModelError(f"{where}: input_size must be two multiples of 32, not {size!r}")
+    labels = content.get("labels", [])
+    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise ModelError(f"{where}: labels must be a list of names, not {labels!r}")
+    if len(set(labels)) != len(labels):
+        raise ModelError(f"{where}: labels must differ, not {labels!r}")
+    if model.kind == "detector" and not labels:
+        raise ModelError(f"{where}: a detector needs labels, the names of its classes")
+    if model.kind == "segmentation" and len(labels) < 2:
+        raise ModelError(f"{where}: a segmentation needs labels, the background first, not {labels!r}")
+    return replace(model, labels=tuple(labels), input_size=(size[0], size[1]))
+
+
+def _fusion(model: Model, content: dict[str, Any]) -> Model:
+    encoder = content.get("text_encoder")
+    if encoder is None and content.get("weights") is None:
+        return model
+    if not (isinstance(encoder, str) and encoder) or content.get("weights") is None:
+        raise ModelError(
+            f"{model.path / 'config.yaml'}: weights and text_encoder belong together: the first makes the prompts of "
+            "what the second, the name of a model, makes of an instruction. Give both, or none for a network without "
+            "prompt"
+        )
+    return replace(model, weights=_file(model.path, "weights", content["weights"]), text_encoder=encoder)
+
+
+def _text_encoder(model: Model, content: dict[str, Any]) -> Model:
+    width = content.get("width")
+    if not isinstance(width, int) or width <= 0:
+        raise ModelError(f"{model.path / 'config.yaml'}: width must be the length of an embedding, not {width!r}")
+    return replace(model, tokenizer=_file(model.path, "tokenizer", content.get("tokenizer")), width=width)
+
+
+def _file(folder: Path, key: str, name: object) -> Path:
+    if not isinstance(name, str):
+        raise ModelError(f"{folder / 'config.yaml'}: {key} must be the name of a file, not {name!r}")
+    if not (folder / name).is_file():
+        raise ModelError(f"model {folder} lacks its file {name!r} ({key}); copy the whole model folder again")
+    return folder / name

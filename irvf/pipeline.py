@@ -6,23 +6,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from irvf.engines.engine import Engine, EngineError
+from irvf.engines.engine import Engine
 from irvf.engines.factory import create_engine
+from irvf.engines.fusion_network import FusionNetwork
 from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane
 from irvf.imaging.classical_fusion import FUSION_METHODS, MIN_SIDE, Fusion, fuse_at_scale
 from irvf.imaging.color import merge_luma_chroma, split_luma_chroma, to_rgb
-from irvf.imaging.drawing import draw_detections
+from irvf.imaging.drawing import draw_detections, draw_saliency, draw_segmentation
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
+from irvf.instruction.encoder import load_text_encoder
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpreter
+from irvf.instruction.prompt import Prompt, Prompter
+from irvf.instruction.prompt_cache import PromptCache
 from irvf.instruction.tasks import Task, load_tasks
-from irvf.models import load_model
-from irvf.perception.detection import BoxDetector
+from irvf.models import Model, ModelError, load_model
+from irvf.perception.heads import load_heads
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -33,8 +38,15 @@ class PipelineConfig:
 
     model: str = "irvf"  # fusion: a model folder, or a name of FUSION_METHODS
     detector: str = "detector"  # model folder; empty for none
+    segmentation: str = "segmentation"  # likewise
+    saliency: str = "saliency"  # likewise
     engine: str = "auto"  # one of irvf.engines.factory.ENGINE_NAMES
     threads: int = 0  # of the engine; 0 takes all cores
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Map the kinds of head to their model folders."""
+        return {"detector": self.detector, "segmentation": self.segmentation, "saliency": self.saliency}
 
 
 @dataclass(frozen=True)
@@ -50,38 +62,52 @@ class LiveConfig:
 
 
 class FusionPipeline:
-    """Fuses pairs one after the other, and detects where the task wants it.
+    """Fuses pairs one after the other under an instruction, and finds in the fused image what its task wants.
 
-    :meth:`fuse` is called from one thread; :meth:`reconfigure` may be called from another.
+    :meth:`fuse` is called from one thread; :meth:`reconfigure` and :meth:`prompt` may be called from others.
 
     Args:
         config: what to load.
         live: what can change later.
 
+    Attributes:
+        model_name: of the fusion.
+        engine_description: what runs the networks.
+
     Raises:
         ModelError: a model folder is missing or malformed.
         EngineError: the engine cannot be made, or cannot load a network.
-        ValueError: a live setting is out of range.
+        ValueError: a network is not one of its kind, or a live setting is out of range.
     """
 
     def __init__(self, config: PipelineConfig, live: LiveConfig | None = None) -> None:
         self.model_name = config.model
         self.engine_description = "OpenCV"
-        self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(config)
-        self._detector: BoxDetector | None = None
-        if config.detector:
-            model = load_model(config.detector, "detector")
-            engine = create_engine(config.engine, model.onnx, config.threads)
-            self._detector = BoxDetector(engine, model.labels, model.input_size)
-            self.engine_description = engine.description
+        self._config = config
+        self._prompts: PromptCache | None = None
+        self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(load_model(config.model, "fusion"))
+        self._heads = load_heads(**config.heads, load_network=self._load_network)
         self._thermal_range = ThermalRange()
         self._stages = _Stages(live or LiveConfig())
 
-    def _load_fusion(self, config: PipelineConfig) -> Fusion:
-        model = load_model(config.model, "fusion")
-        engine = create_engine(config.engine, model.onnx, config.threads)
+    def _load_network(self, onnx: Path) -> Engine:
+        engine = create_engine(self._config.engine, onnx, self._config.threads)
         self.engine_description = engine.description
-        return _NetworkFusion(engine)
+        return engine
+
+    def _load_fusion(self, model: Model) -> FusionNetwork:
+        network = FusionNetwork(self._load_network(model.onnx))
+        if network.takes_prompt != (model.weights is not None):
+            takes, has = ("a", "lacks") if network.takes_prompt else ("no", "has")
+            raise ModelError(
+                f"the network of model {model.path} takes {takes} prompt, but its config.yaml {has} weights and "
+                "text_encoder, which belong to one that takes a prompt"
+            )
+        if model.weights is not None:
+            # It runs while pairs are fused, once an instruction: one thread leaves the other cores to them.
+            encoder = load_text_encoder(model.text_encoder, self._config.engine, threads=1)
+            self._prompts = PromptCache(Prompter(encoder, model.weights))
+        return network
 
     def reconfigure(self, live: LiveConfig) -> None:
         """Use other settings from the next pair on.
@@ -91,18 +117,35 @@ class FusionPipeline:
         """
         self._stages = _Stages(live)
 
+    def prompt(self, instruction: Instruction) -> Prompt | None:
+        """Return what an instruction tells the fusion network; None for one that takes no prompt.
+
+        It is made at the first call and kept: whoever changes the instruction calls this before the next pair comes, so
+        that no pair waits for the text encoder.
+
+        Raises:
+            EngineError: the text encoder failed.
+        """
+        return self._prompts(instruction.text, instruction.task.name) if self._prompts else None
+
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Classes that the detector knows; none without a detector."""
-        return self._detector.labels if self._detector else ()
+    def segmentation_labels(self) -> tuple[str, ...]:
+        """Class names by their number in the segmentation, the background first; none without a segmentation."""
+        return self._heads.segmentation.labels if self._heads.segmentation else ()
 
     def missing_heads(self, task: Task) -> tuple[str, ...]:
         """Name the heads that a task wants and no model is loaded for."""
-        return tuple(head for head in task.heads if head != "detection" or self._detector is None)
+        return self._heads.missing(task)
+
+    def unknown_classes(self, task: Task, classes: tuple[str, ...]) -> str:
+        """Say which classes the heads of a task do not know, and which they do; empty when all are known."""
+        return self._heads.unknown_classes(task, classes)
 
     def outputs(self, instruction: Instruction) -> tuple[str, ...]:
         """Name the outputs that an instruction gets."""
-        return ("image", "detections") if self._detects(instruction) else ("image",)
+        missing = self.missing_heads(instruction.task)
+        names = {"detection": "detections", "segmentation": "segmentation", "saliency": "saliency"}
+        return ("image", *(names[head] for head in instruction.task.heads if head not in missing))
 
     def warm_up(self) -> None:
         """Run every network once, so that the first pair is as fast as the others.
@@ -111,9 +154,8 @@ class FusionPipeline:
             EngineError: a network cannot run.
         """
         plane = np.zeros((240, 320), np.float32)
-        self._fusion(plane, plane)
-        if self._detector:
-            self._detector.detect(np.zeros((240, 320, 3), np.uint8))
+        self._fusion_under(read_instruction())(plane, plane)
+        self._heads.warm_up()
 
     def fuse(self, pair: FramePair, instruction: Instruction) -> FusionResult:
         """Take one pair through all stages.
@@ -125,8 +167,9 @@ class FusionPipeline:
         Raises:
             FrameError: a frame cannot be used; its ``reason`` says why in a word.
             EngineError: a network failed.
+            ValueError: the instruction is limited to a class that a head does not know.
         """
-        stages = self._stages
+        stages, heads, wanted = self._stages, self._heads, instruction.task.heads
         clock = StageClock()
         with clock("decode"):
             _check_size(pair.rgb)
@@ -138,21 +181,39 @@ class FusionPipeline:
         with clock("register"):
             registered = stages.registration(thermal, (luma.shape[0], luma.shape[1]))
         with clock("fuse"):
-            fused_luma = fuse_at_scale(self._fusion, registered.thermal, luma, stages.live.processing_scale)
+            fusion = self._fusion_under(instruction)
+            fused_luma = fuse_at_scale(fusion, registered.thermal, luma, stages.live.processing_scale)
         with clock("color"):
             fused = merge_luma_chroma(_where_thermal_reaches(fused_luma, luma, registered), chroma)
         detections: tuple[Detection, ...] = ()
-        if self._detector and self._detects(instruction):
+        segmentation = saliency = None
+        if heads.detection and "detection" in wanted:
             with clock("detect"):
-                detections = _detect(self._detector, fused, instruction, stages.live)
-        return FusionResult(fused, detections, clock.stage_ms)
+                heads.detection.score_threshold = stages.live.score_threshold
+                heads.detection.iou_threshold = stages.live.iou_threshold
+                detections = heads.detection.detect(fused, instruction.classes)
+        if heads.segmentation and "segmentation" in wanted:
+            with clock("segment"):
+                segmentation = heads.segmentation.segment(fused, instruction.classes)
+        if heads.saliency and "saliency" in wanted:
+            with clock("saliency"):
+                saliency = heads.saliency.detect(fused)
+        return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
 
-    def _detects(self, instruction: Instruction) -> bool:
-        return self._detector is not None and "detection" in instruction.task.heads
+    def _fusion_under(self, instruction: Instruction) -> Fusion:
+        if not isinstance(self._fusion, FusionNetwork):
+            return self._fusion
+        prompt = self.prompt(instruction)
+        return self._fusion.under(None if prompt is None else prompt.values)
 
     def draw_overlay(self, result: FusionResult, instruction: Instruction) -> Image8:
-        """Return the fused image with detections and task drawn on it, ``[H x W x 3]`` uint8 RGB."""
-        return draw_detections(result.fused, result.detections, instruction.task.name)
+        """Return the fused image with the task and what it found drawn on it, ``[H x W x 3]`` uint8 RGB."""
+        drawn = result.fused
+        if result.saliency is not None:
+            drawn = draw_saliency(drawn, result.saliency)
+        if result.segmentation is not None:
+            drawn = draw_segmentation(drawn, result.segmentation, self.segmentation_labels)
+        return draw_detections(drawn, result.detections, instruction.task.name)
 
 
 class _Stages:
@@ -164,33 +225,6 @@ class _Stages:
                 raise ValueError(f"{name} is {getattr(live, name)}; it must be above 0 and at most 1")
         self.live = live
         self.registration = Registration(live.registration, live.homography)
-
-
-class _NetworkFusion:
-    """A fusion network as a function of two planes."""
-
-    def __init__(self, engine: Engine) -> None:
-        if set(engine.input_names) != {"thermal", "luma"} or len(engine.output_names) != 1:
-            raise EngineError(
-                f"a fusion network takes thermal and luma and returns one plane; this one takes "
-                f"{', '.join(engine.input_names)} and returns {', '.join(engine.output_names)}"
-            )
-        self._engine = engine
-
-    def __call__(self, thermal: Plane, luma: Plane) -> Plane:
-        (fused,) = self._engine.infer({"thermal": thermal[None, None], "luma": luma[None, None]}).values()
-        if fused.shape != (1, 1, *luma.shape):
-            raise EngineError(
-                f"the fusion network returned {list(fused.shape)} for planes of {luma.shape[0]} x {luma.shape[1]}; "
-                "it must keep height and width"
-            )
-        plane: Plane = fused[0, 0]
-        return plane
-
-
-def _detect(detector: BoxDetector, fused: Image8, instruction: Instruction, live: LiveConfig) -> tuple[Detection, ...]:
-    detector.score_threshold, detector.iou_threshold = live.score_threshold, live.iou_threshold
-    return detector.detect(fused, instruction.classes)
 
 
 def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:
@@ -226,21 +260,34 @@ class StageClock:
         self.stage_ms[name] = (time.perf_counter() - started) * 1e3
 
 
+def read_instruction(text: str = "viewing") -> Instruction:
+    """Return the instruction that a text means, by the table of tasks that comes with the package.
+
+    Raises:
+        ValueError: the text is not understood; says what is.
+    """
+    return Interpreter(load_tasks()).interpret(text).instruction(sequence=1)
+
+
 ImageFusion = Callable[[Image8, Image8], Image8]
 """Maps aligned thermal ``[H x W]`` and RGB ``[H x W x 3]`` uint8 images to the fused RGB image."""
 
 
-def image_fusion(model: str, threads: int = 0) -> ImageFusion:
+def image_fusion(model: str, threads: int = 0, instruction: str = "viewing") -> ImageFusion:
     """Return a fusion of aligned 8-bit images at full scale, as training and evaluation want it.
 
     Args:
         model: as :attr:`PipelineConfig.model`.
         threads: of the engine; 0 takes all cores.
+        instruction: text under which it fuses.
+
+    Raises:
+        ValueError: the instruction is not understood; says what is.
     """
-    pipeline = FusionPipeline(PipelineConfig(model=model, detector="", threads=threads))
-    viewing = Interpreter(load_tasks()).interpret("viewing").instruction(sequence=1)
+    understood = read_instruction(instruction)
+    pipeline = FusionPipeline(PipelineConfig(model=model, detector="", segmentation="", saliency="", threads=threads))
 
     def fuse(thermal: Image8, rgb: Image8) -> Image8:
-        return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), viewing).fused
+        return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), understood).fused
 
     return fuse

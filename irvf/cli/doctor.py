@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from irvf.engines.engine import EngineError
 from irvf.engines.factory import ENGINE_NAMES, create_engine
-from irvf.models import KINDS, ModelError, available_models, load_model, model_roots
+from irvf.instruction.encoder import load_text_encoder
+from irvf.models import Model, ModelError, available_models, load_model, model_roots
+from irvf.pipeline import FusionPipeline, PipelineConfig
 
 GOOD, MISSING, WRONG = "ok", "--", "!!"
 _IMPORT_WITHIN = 120
@@ -39,8 +39,9 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
     "onnxruntime": ("onnxruntime", "running the networks", True),
     "rosbags": ("rosbags", "irvf bag and irvf replay", False),
     "tqdm": ("tqdm", "irvf bag, replay and train", False),
+    "tokenizers": ("tokenizers", "instructions that change the fused image", False),
+    "safetensors": ("safetensors", "instructions that change the fused image, and irvf train", False),
     "torch": ("torch", "irvf train", False),
-    "safetensors": ("safetensors", "irvf train", False),
     "onnx": ("onnx", "irvf train, to export", False),
     "pycocotools": ("pycocotools", "irvf evaluate", False),
 }
@@ -134,18 +135,13 @@ def _models() -> Iterator[Finding]:
         searched = ", ".join(map(str, model_roots())) or "no folder"
         yield Finding(WRONG, "models", f"none found in {searched}; set IRVF_MODEL_PATH to a folder of model folders")
     for name, path in models.items():
-        problems = []
-        for kind in KINDS:
-            try:
-                model = load_model(name, kind)
-            except ModelError as error:
-                problems.append(str(error))
-                continue
-            card = "" if (path / "MODEL_CARD.md").is_file() else ", no model card"
-            yield Finding(GOOD, f"model {name}", f"{kind}, licence {model.licence}{card}, {path}")
-            break
-        else:
-            yield Finding(WRONG, f"model {name}", problems[0])
+        try:
+            model = load_model(name)
+        except ModelError as error:
+            yield Finding(WRONG, f"model {name}", str(error))
+            continue
+        card = "" if (path / "MODEL_CARD.md").is_file() else ", no model card"
+        yield Finding(GOOD, f"model {name}", f"{model.kind}, licence {model.licence}{card}, {path}")
 
 
 def _engines() -> Iterator[Finding]:
@@ -156,19 +152,26 @@ def _engines() -> Iterator[Finding]:
 
 def _try_engine(engine: str, name: str) -> Finding:
     subject = f"engine {engine}, {name}"
-    for kind in KINDS:
-        try:
-            model = load_model(name, kind)
-        except ModelError:
-            continue
-        try:
-            loaded = create_engine(engine, model.onnx)
-            if kind == "fusion":
-                plane = np.zeros((1, 1, 64, 64), np.float32)
-                loaded.infer({"thermal": plane, "luma": plane})
-            else:
-                loaded.infer({"image": np.zeros((1, 3, *model.input_size), np.float32)})
-        except EngineError as error:
-            return Finding(WRONG, subject, f"{error}; copy the model folder again, or reinstall the engine")
-        return Finding(GOOD, subject, loaded.description)
-    return Finding(WRONG, subject, "the model folder is malformed, see above")
+    try:
+        model = load_model(name)
+    except ModelError:
+        return Finding(WRONG, subject, "the model folder is malformed, see above")
+    try:
+        return Finding(GOOD, subject, _run_once(engine, model))
+    except (EngineError, ValueError) as error:
+        return Finding(WRONG, subject, f"{error}; copy the model folder again, or reinstall the engine")
+
+
+def _run_once(engine: str, model: Model) -> str:
+    """Run a network as the program does, and return the description of its engine."""
+    if model.kind == "text_encoder":
+        load_text_encoder(str(model.path), engine)("viewing")
+        return create_engine(engine, model.onnx).description
+
+    def folder(kind: str, otherwise: str = "") -> str:
+        return str(model.path) if kind == model.kind else otherwise
+
+    heads = folder("detector"), folder("segmentation"), folder("saliency")
+    pipeline = FusionPipeline(PipelineConfig(folder("fusion", "max"), *heads, engine=engine))
+    pipeline.warm_up()
+    return pipeline.engine_description

@@ -1,19 +1,17 @@
-"""``irvf fuse``: two image files in, one fused image out."""
+"""``irvf fuse``: two image files in, one fused image out, and beside it what the instruction asks to be found."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from irvf.frames import Frame, FramePair
+from irvf.frames import Frame, FramePair, Image8
 from irvf.instruction.instruction import Instruction
-from irvf.instruction.interpreter import Interpreter
-from irvf.instruction.tasks import load_tasks
-from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig
+from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, read_instruction
 
 _ENCODINGS = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16", np.dtype(np.float32): "32FC1"}
 
@@ -25,7 +23,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("rgb", type=Path, help="colour image, aligned with the thermal one")
     parser.add_argument("-o", "--output", type=Path, default=Path("fused.png"))
     parser.add_argument("--instruction", default="", help="what the image is for, e.g. 'detect pedestrians'")
-    parser.add_argument("--overlay", type=Path, help="also write the image with the detections drawn")
+    parser.add_argument("--overlay", type=Path, help="also write the image with what was found drawn")
     parser.add_argument("--model", default=PipelineConfig.model, help="model folder, or max, average, laplacian")
     parser.add_argument("--scale", type=float, default=1.0, help="processing scale of the network, above 0, at most 1")
     parser.set_defaults(run=run)
@@ -53,23 +51,10 @@ def read_image(path: Path, *, color: bool) -> Frame:
     return Frame(image, encoding)
 
 
-def interpret(text: str) -> Instruction:
-    """Return the instruction that a text means; without text, viewing.
-
-    Raises:
-        ValueError: the text is not understood; says what is.
-    """
-    return Interpreter(load_tasks()).interpret(text or "viewing").instruction(sequence=1)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Fuse and write."""
-    instruction = interpret(arguments.instruction)
-    detector = PipelineConfig.detector if "detection" in instruction.task.heads else ""
-    config = PipelineConfig(model=arguments.model, detector=detector)
-    pipeline = FusionPipeline(config, LiveConfig(processing_scale=arguments.scale))
-    for head in pipeline.missing_heads(instruction.task):
-        print(f"irvf: no model for {head} is here; only the fused image is made", file=sys.stderr)
+    instruction = read_instruction(arguments.instruction or "viewing")
+    pipeline = FusionPipeline(_needed(arguments.model, instruction), LiveConfig(processing_scale=arguments.scale))
     pair = FramePair(read_image(arguments.thermal, color=False), read_image(arguments.rgb, color=True))
     result = pipeline.fuse(pair, instruction)
     _write(arguments.output, result.fused)
@@ -81,11 +66,37 @@ def run(arguments: argparse.Namespace) -> int:
             f"{detection.label} {detection.score:.2f} "
             f"({box.x_min:.1f}, {box.y_min:.1f}) to ({box.x_max:.1f}, {box.y_max:.1f})"
         )
-    print(f"{arguments.output} ({instruction.task.name}, {sum(result.stage_ms.values()):.0f} ms)")
+    if result.segmentation is not None:
+        numbers = (f"{number} {label}" for number, label in enumerate(pipeline.segmentation_labels))
+        print(f"{_beside(arguments.output, 'segmentation', result.segmentation)} ({', '.join(numbers)})")
+    if result.saliency is not None:
+        print(f"{_beside(arguments.output, 'saliency', result.saliency)} (0 to 255)")
+    prompt = pipeline.prompt(instruction)
+    under = f", prompt of the {prompt.source}" if prompt else ""
+    print(f"{arguments.output} ({instruction.task.name}{under}, {sum(result.stage_ms.values()):.0f} ms)")
     return 0
 
 
-def _write(path: Path, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+def _needed(model: str, instruction: Instruction) -> PipelineConfig:
+    """Return the configuration with those heads only that the task runs: the others need not be there."""
+    wanted, every = instruction.task.heads, PipelineConfig(model=model)
+    return replace(
+        every,
+        detector=every.detector if "detection" in wanted else "",
+        segmentation=every.segmentation if "segmentation" in wanted else "",
+        saliency=every.saliency if "saliency" in wanted else "",
+    )
+
+
+def _beside(output: Path, what: str, plane: Image8) -> Path:
+    """Write a plane as PNG, which keeps its numbers, beside the fused image."""
+    path = output.with_name(f"{output.stem}_{what}.png")
+    _, encoded = cv2.imencode(".png", plane)
+    path.write_bytes(encoded.tobytes())
+    return path
+
+
+def _write(path: Path, rgb: Image8) -> None:
     try:
         _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     except cv2.error as error:

@@ -19,6 +19,13 @@ _OTHER_COLORS: tuple[Color, ...] = ((255, 200, 40), (230, 90, 230), (60, 220, 22
 _BLACK: Color = (0, 0, 0)
 _WHITE: Color = (255, 255, 255)
 
+_TINT = 0.45
+"""How much of a class's colour covers the image."""
+_WARM: Color = (255, 150, 30)
+_GLOW = 0.5
+_DIMMED = 0.7
+"""What is left of the image where nothing stands out."""
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPITAL_HEIGHT = 22
 """Height of a capital letter of the font at scale 1, in pixels."""
@@ -58,6 +65,52 @@ def draw_detections(rgb: Image8, detections: Sequence[Detection], caption: str |
     if caption:
         _write_on(canvas, caption, (0, canvas.shape[0]), _WHITE, letters)
     return canvas
+
+
+def draw_segmentation(rgb: Image8, segmentation: Image8, labels: Sequence[str]) -> Image8:
+    """Tint every class but the background, and write its name at the largest region of it.
+
+    Args:
+        rgb: ``[H x W x 3]`` uint8; not changed.
+        segmentation: class of each pixel, ``[H x W]`` uint8, 0 the background.
+        labels: names of the classes by their number, ASCII; numbers above them are left out.
+
+    Returns:
+        A copy of ``rgb`` with the drawing on it.
+    """
+    canvas: Image8 = np.array(rgb, order="C")
+    letters = max(8, min(canvas.shape[:2]) // 48)
+    thickness = max(1, round(min(canvas.shape[:2]) / 320))
+    named: list[tuple[str, tuple[int, int]]] = []
+    for number, label in enumerate(labels[1:], start=1):
+        mask = (segmentation == number).astype(np.uint8)
+        if not mask.any():
+            continue
+        tinted = cv2.addWeighted(rgb, 1 - _TINT, np.full_like(rgb, color_of(label)), _TINT, 0)
+        cv2.copyTo(tinted, mask, canvas)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outlines, -1, color_of(label), thickness)
+        left, top, _, _ = cv2.boundingRect(max(outlines, key=cv2.contourArea))
+        named.append((label, (left, top)))
+    for label, corner in named:  # on top of all regions
+        _write_on(canvas, label, corner, color_of(label), letters)
+    return canvas
+
+
+def draw_saliency(rgb: Image8, saliency: Image8) -> Image8:
+    """Let what stands out glow, and darken the rest.
+
+    Args:
+        rgb: ``[H x W x 3]`` uint8; not changed.
+        saliency: ``[H x W]`` uint8, 255 for what certainly stands out.
+
+    Returns:
+        ``[H x W x 3]`` uint8.
+    """
+    share = saliency.astype(np.float32) / 255
+    glowing = cv2.addWeighted(rgb, 1 - _GLOW, np.full_like(rgb, _WARM), _GLOW, 0)
+    dimmed = cv2.convertScaleAbs(rgb, alpha=_DIMMED)
+    return cast("Image8", cv2.blendLinear(glowing, dimmed, share, 1 - share))
 
 
 def _corners(box: Box, canvas: Image8) -> tuple[tuple[int, int], tuple[int, int]]:

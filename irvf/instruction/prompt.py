@@ -93,8 +93,13 @@ class Prompter:
         Args:
             text: the instruction.
             task: name of the task that it was understood as.
+
+        Raises:
+            ValueError: the encoder returned numbers that are not finite.
         """
         embedding = self._encoder(text)
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"the text encoder cannot read {text!r}: its embedding is not finite")
         if task not in self._centroids or self._nearest(embedding) == task:
             return Prompt("text", self._values(embedding))
         return Prompt("task", self._values(self._centroids[task]))

@@ -1,10 +1,10 @@
-"""Drawing: boxes where they belong, legible on any background, sheets that hold their images."""
+"""Drawing: boxes and regions where they belong, legible on any background, sheets that hold their images."""
 
 import numpy as np
 import pytest
 
 from irvf.frames import Box, Detection
-from irvf.imaging.drawing import color_of, contact_sheet, draw_detections
+from irvf.imaging.drawing import color_of, contact_sheet, draw_detections, draw_saliency, draw_segmentation
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -70,6 +70,72 @@ def test_the_caption_stands_in_the_lower_left_corner():
     drawn = draw_detections(np.zeros((200, 300, 3), np.uint8), [], "segmentation")
     assert drawn[180:, :100].any()
     assert not drawn[:170].any()
+
+
+def segmented(height=200, width=300):
+    """A large person, a car, and a small person left of and above them."""
+    segmentation = np.zeros((height, width), np.uint8)
+    segmentation[60:150, 100:160] = 1
+    segmentation[90:150, 200:280] = 3
+    segmentation[30:36, 10:14] = 1
+    return segmentation
+
+
+CLASSES = ("background", "person", "bicycle", "car")
+
+
+@pytest.mark.parametrize("background", [0, 90, 255])
+def test_regions_are_tinted_with_their_colour_and_the_rest_is_left(background):
+    rgb = np.full((200, 300, 3), background, np.uint8)
+    rgb.setflags(write=False)
+    segmentation = segmented()
+    drawn = draw_segmentation(rgb, segmentation, CLASSES).astype(int)
+    for number, (y, x) in ((1, (120, 130)), (3, (120, 240))):
+        away, towards = drawn[y, x] - background, np.array(color_of(CLASSES[number])) - background
+        widest = np.abs(towards).argmax()
+        share = away[widest] / towards[widest]
+        # Part of the way to the colour, the same part in every channel: the image shows through.
+        assert 0.3 < share < 0.7
+        np.testing.assert_allclose(away, share * towards, atol=1)
+    assert (drawn[160:] == background).all()
+    assert (drawn[:20] == background).all()
+
+
+def test_each_class_is_named_once_at_its_largest_region():
+    drawn = draw_segmentation(np.zeros((200, 300, 3), np.uint8), segmented(), CLASSES)
+    colors = {name: (drawn == color_of(name)).all(axis=2) for name in CLASSES}
+    # A name stands on a filled field above the upper left corner of its region.
+    assert colors["person"][50:58, 100:125].mean() > 0.1
+    assert colors["car"][80:88, 200:215].mean() > 0.1
+    assert not colors["person"][15:29, :40].any()
+    assert not colors["bicycle"].any()
+    letters = drawn[48:58, 102:130] @ LUMA
+    assert np.ptp(letters) > 80
+
+
+def test_classes_without_a_name_and_images_without_classes_are_left():
+    rgb = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(draw_segmentation(rgb, np.zeros((50, 60), np.uint8), CLASSES), rgb)
+    np.testing.assert_array_equal(draw_segmentation(rgb, np.full((50, 60), 9, np.uint8), CLASSES), rgb)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (480, 640), (1, 300)])
+def test_a_class_everywhere_is_drawn_inside(size):
+    drawn = draw_segmentation(np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8), CLASSES)
+    assert drawn.shape == (*size, 3)
+    assert drawn.any()
+
+
+def test_what_stands_out_turns_warm_and_the_rest_darker():
+    rgb = np.full((40, 60, 3), 100, np.uint8)
+    saliency = np.zeros((40, 60), np.uint8)
+    saliency[:, 20:40], saliency[:, 40:] = 128, 255
+    nothing, half, all_of_it = draw_saliency(rgb, saliency).astype(int)[20, (5, 30, 55)]
+    assert (nothing < 90).all()
+    assert all_of_it[0] > all_of_it[1] > all_of_it[2]
+    assert all_of_it @ LUMA > 100
+    np.testing.assert_allclose(half, (nothing + all_of_it) / 2, atol=2)
+    assert (rgb == 100).all()
 
 
 def test_a_sheet_holds_each_image_in_its_row_and_column():

@@ -6,6 +6,9 @@ import yaml
 from irvf.models import ModelError, available_models, load_model
 
 FUSION = {"kind": "fusion", "onnx": "net.onnx", "licence": "Apache-2.0"}
+PROMPTED = {**FUSION, "weights": "net.onnx", "text_encoder": "words"}
+SEGMENTATION = {"kind": "segmentation", "onnx": "net.onnx", "labels": ["background", "person"], "input_size": [64, 96]}
+ENCODER = {"kind": "text_encoder", "onnx": "net.onnx", "tokenizer": "net.onnx", "width": 384}
 DETECTOR = {"kind": "detector", "onnx": "net.onnx", "licence": "MIT", "labels": ["person"], "input_size": [64, 96]}
 
 
@@ -35,11 +38,23 @@ def refusal(name, kind="fusion"):
     return str(raised.value)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("irvf", "fusion"), ("detector", "detector")])
+SHIPPED = {"irvf": "fusion", "irvf-base": "fusion", "detector": "detector", "segmentation": "segmentation"}
+SHIPPED |= {"saliency": "saliency", "sentence-encoder": "text_encoder"}
+
+
+@pytest.mark.parametrize(("name", "kind"), SHIPPED.items())
 def test_the_shipped_models_load(name, kind):
     model = load_model(name, kind)
+    assert model == load_model(name)
     assert model.onnx.is_file()
     assert model.licence != "unknown"
+
+
+def test_the_shipped_fusion_names_the_shipped_text_encoder():
+    fusion = load_model("irvf", "fusion")
+    assert fusion.weights is not None
+    assert load_model(fusion.text_encoder, "text_encoder").width > 0
+    assert load_model("irvf-base", "fusion").weights is None
 
 
 def test_a_folder_of_the_model_path_is_found_by_name_and_wins(models):
@@ -100,6 +115,43 @@ def test_a_malformed_fusion_is_named(models, content, named):
     said = refusal("mine")
     assert named in said
     assert str(folder) in said
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({**PROMPTED, "weights": None}, "belong together"),
+        ({**PROMPTED, "text_encoder": None}, "belong together"),
+        ({**PROMPTED, "text_encoder": ""}, "belong together"),
+        ({**PROMPTED, "text_encoder": 3}, "belong together"),
+        ({**PROMPTED, "weights": "absent.safetensors"}, "absent.safetensors"),
+        ({**PROMPTED, "weights": ["net.onnx"]}, "weights must be"),
+        ({**SEGMENTATION, "labels": ["background"]}, "labels"),
+        ({**SEGMENTATION, "labels": ["background", "background"]}, "differ"),
+        ({**SEGMENTATION, "input_size": [64, 97]}, "multiples of 32"),
+        ({**SEGMENTATION, "kind": "saliency", "input_size": None}, "input_size"),
+        ({**ENCODER, "width": 0}, "width"),
+        ({**ENCODER, "width": "384"}, "width"),
+        ({**ENCODER, "tokenizer": "absent.json"}, "absent.json"),
+        ({key: ENCODER[key] for key in ("kind", "onnx", "width")}, "tokenizer must be"),
+        ({"kind": "toaster", "onnx": "net.onnx"}, "'toaster', a fusion or detector or"),
+    ],
+)
+def test_what_is_malformed_is_named_in_every_kind(models, content, named):
+    models("mine", content)
+    said = refusal("mine", None)
+    assert named in said
+    assert "mine" in said
+
+
+def test_each_kind_gives_what_it_needs(models):
+    for name, content in (("prompted", PROMPTED), ("plain", FUSION), ("words", ENCODER), ("classes", SEGMENTATION)):
+        models(name, content)
+    prompted, plain, words, classes = map(load_model, ("prompted", "plain", "words", "classes"))
+    assert (prompted.weights, prompted.text_encoder) == (prompted.path / "net.onnx", "words")
+    assert (plain.weights, plain.text_encoder) == (None, "")
+    assert (words.tokenizer, words.width) == (words.path / "net.onnx", 384)
+    assert (classes.labels, classes.input_size) == (("background", "person"), (64, 96))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The walk of one pair, with every fusion: what a user sees in the image that comes out."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper
@@ -20,6 +22,8 @@ from irvf.models import ModelError, load_model
 from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, image_fusion
 
 FUSIONS = ["max", "average", "laplacian", "irvf"]
+THERMAL_SHARES = {"detection": 1.0, "segmentation": 0.75, "saliency": 0.5, "viewing": 0.0}
+"""What the known fusion takes of the thermal plane under each task."""
 STAGES = ["decode", "thermal range", "register", "fuse", "color", "detect"]
 
 
@@ -32,13 +36,19 @@ def pair(thermal, rgb):
     return FramePair(Frame(thermal, encoding), Frame(rgb, "rgb8"))
 
 
-def pipeline(model="max", detector="", live=None):
-    return FusionPipeline(PipelineConfig(model=model, detector=detector, threads=1), live)
+def pipeline(model="max", detector="", live=None, segmentation="", saliency=""):
+    return FusionPipeline(PipelineConfig(model, detector, segmentation, saliency, threads=1), live)
 
 
 @pytest.fixture(scope="module")
 def detecting():
     return pipeline("average", "detector")
+
+
+@pytest.fixture(scope="module")
+def complete(known_models):
+    """A pipeline with every head, and a fusion that mixes thermal and luma as the prompt says."""
+    return pipeline(known_models.fusion, "detector", None, known_models.segmentation, known_models.saliency)
 
 
 @pytest.mark.parametrize("model", FUSIONS)
@@ -202,13 +212,148 @@ def test_only_a_task_that_detects_gets_detections(detecting, scene):
 
 def test_what_a_task_gets_is_said():
     with_detector, without = pipeline("max", "detector"), pipeline()
-    assert with_detector.labels == ("person", "bicycle", "car")
-    assert without.labels == ()
+    assert with_detector.unknown_classes(instruct("detection").task, ("car",)) == ""
+    assert "does not know dog; it knows person, bicycle, car" in with_detector.unknown_classes(
+        instruct("detection").task, ("car", "dog")
+    )
+    assert without.unknown_classes(instruct("detection").task, ("dog",)) == ""
+    assert with_detector.unknown_classes(instruct("viewing").task, ("dog",)) == ""
     assert with_detector.outputs(instruct("detection")) == ("image", "detections")
     assert without.outputs(instruct("detection")) == ("image",)
     assert with_detector.missing_heads(instruct("detection").task) == ()
     assert without.missing_heads(instruct("detection").task) == ("detection",)
     assert with_detector.missing_heads(instruct("segmentation").task) == ("segmentation",)
+
+
+def test_every_task_gets_its_own(complete, scene):
+    complete.reconfigure(LiveConfig(score_threshold=1e-6))
+    frames = pair(*scene())
+    found = {}
+    for text, head, outputs in (
+        ("detection", "detect", ("image", "detections")),
+        ("segmentation", "segment", ("image", "segmentation")),
+        ("saliency", "saliency", ("image", "saliency")),
+        ("viewing", None, ("image",)),
+    ):
+        result = complete.fuse(frames, instruct(text))
+        assert list(result.stage_ms) == STAGES[:-1] + [head] * (head is not None)
+        assert complete.outputs(instruct(text)) == outputs
+        assert complete.missing_heads(instruct(text).task) == ()
+        found[text] = (bool(result.detections), result.segmentation is not None, result.saliency is not None)
+    assert found == {
+        "detection": (True, False, False),
+        "segmentation": (False, True, False),
+        "saliency": (False, False, True),
+        "viewing": (False, False, False),
+    }
+
+
+def test_segmentation_and_saliency_are_those_of_the_fused_image(complete):
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[60:120, 80:160] = (250, 20, 20)  # red: a person to the known network
+    rgb[60:120, 200:280] = (20, 20, 250)  # blue: a car
+    warm = pair(np.full((240, 320), 110, np.uint8), rgb)
+    both = complete.fuse(warm, instruct("segment"))
+    brightest = np.where(both.fused.max(axis=2) > 127, both.fused.argmax(axis=2) + 1, 0)
+    assert set(np.unique(brightest)) == {0, 1, 3}
+    uniform = cv2.blur(brightest.astype(np.float32), (5, 5)) == brightest
+    np.testing.assert_array_equal(both.segmentation[uniform], brightest[uniform])
+    assert (both.segmentation.shape, both.segmentation.dtype) == ((240, 320), np.uint8)
+    people = complete.fuse(warm, instruct("segment the people only")).segmentation
+    np.testing.assert_array_equal(people, np.where(both.segmentation == 1, 1, 0))
+    salient = complete.fuse(warm, instruct("saliency"))
+    wanted = cv2.blur(salient.fused.mean(axis=2), (4, 4))[80:100, 100:140]
+    np.testing.assert_allclose(salient.saliency[80:100, 100:140], wanted, atol=1.5)
+    assert complete.segmentation_labels == ("background", "person", "bicycle", "car")
+
+
+@pytest.mark.parametrize(("task", "share"), THERMAL_SHARES.items())
+def test_the_instruction_shapes_the_fused_image(complete, task, share):
+    thermal, grey = np.full((48, 64), 200, np.uint8), np.full((48, 64, 3), 40, np.uint8)
+    fused = complete.fuse(pair(thermal, grey), instruct(task)).fused
+    np.testing.assert_allclose(fused.astype(int), 40 + share * 160, atol=1)
+
+
+def test_a_negation_is_fused_as_its_task_and_not_as_its_words(complete):
+    # "detect" is what the words are nearest to, viewing is what they mean.
+    instruction = instruct("do not detect anything")
+    assert (instruction.task.name, complete.prompt(instruction).source) == ("viewing", "task")
+    assert complete.prompt(instruct("viewing")).source == "text"
+    thermal, grey = np.full((48, 64), 200, np.uint8), np.full((48, 64, 3), 40, np.uint8)
+    np.testing.assert_allclose(complete.fuse(pair(thermal, grey), instruction).fused.astype(int), 40, atol=1)
+
+
+def test_a_prompt_is_made_before_the_frame_and_once(complete, known_models, scene):
+    walk, instruction, frames = pipeline(known_models.fusion), instruct("detect"), pair(*scene())
+    prompt = walk.prompt(instruction)
+    assert walk.prompt(instruction) is prompt
+    expected = walk.fuse(frames, instruction).fused
+    assert walk.prompt(instruct("detect")) is prompt  # the same words under another number
+    np.testing.assert_array_equal(complete.fuse(frames, instruction).fused, expected)
+    assert pipeline("max").prompt(instruction) is None
+    assert pipeline(known_models.base).prompt(instruction) is None
+
+
+def test_what_has_a_head_needs_its_model(known_models):
+    assert pipeline(saliency=known_models.saliency).missing_heads(instruct("saliency").task) == ()
+    for wrong in ({"segmentation": "no such"}, {"saliency": "no such"}, {"segmentation": known_models.saliency}):
+        with pytest.raises(ModelError):
+            pipeline(**wrong)
+
+
+def test_the_shipped_models_do_all_tasks(scene):
+    walk = FusionPipeline(PipelineConfig(threads=1), LiveConfig(score_threshold=1e-6))
+    walk.warm_up()
+    thermal, rgb = scene(120, 160)
+    for name, task in load_tasks().tasks.items():
+        result = walk.fuse(pair(thermal, rgb), instruct(name))
+        assert walk.missing_heads(task) == ()
+        assert (result.segmentation is not None) == ("segmentation" in task.heads)
+        assert (result.saliency is not None) == ("saliency" in task.heads)
+        assert bool(result.detections) == ("detection" in task.heads)
+
+
+def test_the_shipped_fusion_sees_the_instruction(scene):
+    thermal, rgb = scene(120, 160)
+    fused = {text: image_fusion("irvf", 1, text)(thermal, rgb) for text in ("detection", "viewing")}
+    assert not np.array_equal(fused["detection"], fused["viewing"])
+    with pytest.raises(ValueError, match="not understood"):
+        image_fusion("irvf", 1, "bake a cake")
+
+
+@pytest.mark.parametrize("has", ["weights without an input", "an input without weights"])
+def test_a_prompt_needs_both_the_input_and_the_weights(has, known_models, tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(known_models.fusion, folder)
+    if has.startswith("weights"):
+        shutil.copy(load_model(known_models.base, "fusion").onnx, folder / "fusion.onnx")
+    else:
+        (folder / "config.yaml").write_text("kind: fusion\nonnx: fusion.onnx\nlicence: MIT\n")
+    with pytest.raises(ModelError, match=r"takes (no prompt.* has|a prompt.* lacks) weights and text_encoder"):
+        pipeline(str(folder))
+
+
+def test_a_prompt_of_another_size_is_refused_at_warm_up(known_models, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(known_models.fusion, folder)
+    network = (folder / "fusion.onnx").read_bytes()
+    graph = onnx.load_from_string(network)
+    graph.graph.input[2].type.tensor_type.shape.dim[1].dim_value = 36  # C = 2, the weights are of C = 1
+    (folder / "fusion.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(EngineError, match="prompt"):
+        pipeline(str(folder)).warm_up()
+
+
+def test_the_overlay_shows_what_was_found(complete):
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[60:120, 80:160] = (250, 20, 20)
+    frames = pair(np.full((240, 320), 110, np.uint8), rgb)
+    plain = complete.fuse(frames, instruct("viewing"))
+    for text in ("segment", "saliency"):
+        result = complete.fuse(frames, instruct(text))
+        overlay = complete.draw_overlay(result, instruct(text)).astype(int)
+        assert (np.abs(overlay - result.fused)[80:100, 100:140].max(axis=2) > 10).all()
+    assert np.abs(complete.draw_overlay(plain, instruct()).astype(int) - plain.fused)[:200].max() == 0
 
 
 def test_the_overlay_is_drawn_on_a_copy(detecting, scene):
@@ -223,7 +368,7 @@ def test_the_overlay_is_drawn_on_a_copy(detecting, scene):
 @pytest.mark.parametrize("config", [{"model": "no such"}, {"detector": "no such"}, {"model": "detector"}])
 def test_a_model_that_is_missing_or_of_another_kind_is_refused(config):
     with pytest.raises(ModelError):
-        FusionPipeline(PipelineConfig(**config))
+        pipeline(**config)
 
 
 def model_folder(folder, network):
@@ -274,7 +419,7 @@ pipeline = FusionPipeline(PipelineConfig())
 pair = FramePair(Frame(np.zeros((48, 64), np.uint8), "mono8"), Frame(np.zeros((48, 64, 3), np.uint8), "rgb8"))
 instruction = Interpreter(load_tasks()).interpret("detection").instruction(sequence=1)
 pipeline.fuse(pair, instruction)
-heavy = "torch transformers ultralytics tensorrt onnx safetensors rclpy sensor_msgs cv_bridge rosbags".split()
+heavy = "torch transformers ultralytics tensorrt onnx matplotlib rclpy sensor_msgs cv_bridge rosbags".split()
 print("imported:", *[name for name in heavy if name in sys.modules])
 """
     done = subprocess.run(  # noqa: S603  (this interpreter, a fixed script)

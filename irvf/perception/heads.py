@@ -1,0 +1,85 @@
+"""The heads: the networks that look at the fused image, those of them that are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from irvf.engines.engine import Engine
+from irvf.instruction.tasks import Task
+from irvf.models import load_model
+from irvf.perception.detection import BoxDetector
+from irvf.perception.saliency import SaliencyDetector
+from irvf.perception.segmentation import Segmenter
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads by the names that tasks have for them; None for one without a model.
+
+    Attributes:
+        detection: finds objects.
+        segmentation: finds a class for every pixel.
+        saliency: finds what stands out.
+    """
+
+    detection: BoxDetector | None = None
+    segmentation: Segmenter | None = None
+    saliency: SaliencyDetector | None = None
+
+    def missing(self, task: Task) -> tuple[str, ...]:
+        """Name the heads that a task wants and no model is loaded for."""
+        return tuple(head for head in task.heads if getattr(self, head) is None)
+
+    def unknown_classes(self, task: Task, classes: tuple[str, ...]) -> str:
+        """Say which of the classes a head of the task does not know, and what it knows; empty when it knows all."""
+        for name, head in (("detection", self.detection), ("segmentation", self.segmentation)):
+            if head is not None and name in task.heads:
+                unknown = [label for label in classes if label not in head.labels]
+                if unknown:
+                    return f"the {name} model does not know {', '.join(unknown)}; it knows {', '.join(head.labels)}"
+        return ""
+
+    def warm_up(self) -> None:
+        """Run every network once.
+
+        Raises:
+            EngineError: a network cannot run, or its output is not what it should be.
+        """
+        image = np.zeros((240, 320, 3), np.uint8)
+        if self.detection:
+            self.detection.detect(image)
+        if self.segmentation:
+            self.segmentation.segment(image)
+        if self.saliency:
+            self.saliency.detect(image)
+
+
+def load_heads(detector: str, segmentation: str, saliency: str, load_network: Callable[[Path], Engine]) -> Heads:
+    """Load the heads.
+
+    Args:
+        detector: model folder; empty for none.
+        segmentation: likewise.
+        saliency: likewise.
+        load_network: makes an engine of an ONNX file.
+
+    Raises:
+        ModelError: a model folder is missing or malformed.
+        EngineError: a network cannot be loaded.
+        ValueError: a network has other inputs or outputs than such a head.
+    """
+    heads = Heads()
+    if detector:
+        model = load_model(detector, "detector")
+        heads = replace(heads, detection=BoxDetector(load_network(model.onnx), model.labels, model.input_size))
+    if segmentation:
+        model = load_model(segmentation, "segmentation")
+        heads = replace(heads, segmentation=Segmenter(load_network(model.onnx), model.labels, model.input_size))
+    if saliency:
+        model = load_model(saliency, "saliency")
+        heads = replace(heads, saliency=SaliencyDetector(load_network(model.onnx), model.input_size))
+    return heads
