@@ -17,7 +17,7 @@ from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
 from irvf.frames import Detection, Frame
 from irvf.imaging.encodings import LAYOUTS, check_image, view_image
@@ -143,6 +143,15 @@ def detections_to_message(detections: Iterable[Detection], header: Header) -> De
         entry.results.append(result)
         message.detections.append(entry)
     return message
+
+
+def labels_to_message(labels: Iterable[str], header: Header) -> LabelInfo:
+    """Make ``vision_msgs/LabelInfo`` of the names of classes by their number in a segmentation.
+
+    Its threshold stays 0: the most likely class of a pixel is taken, however likely that is.
+    """
+    classes = [VisionClass(class_id=number, class_name=name) for number, name in enumerate(labels)]
+    return LabelInfo(header=header, class_map=classes)
 
 
 def stamp_to_ns(stamp: Time) -> int:

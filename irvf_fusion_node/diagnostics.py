@@ -156,10 +156,11 @@ class NodeState:
         lifecycle: label of the lifecycle state.
         problem: why the last configure failed or parameters were refused; empty when all is well.
         model: of the fusion.
-        detector: name of the detector, or ``none``.
+        heads: head -> name of its model, empty for none.
         engine: description of the engine, the hardware id.
         instruction: in force; None while unconfigured.
         answer: to the last instruction that was given.
+        prompt: what made the prompt of the instruction in force; see ``irvf_msgs/ActiveInstruction``.
         streams: topic -> account of its messages; see :class:`StreamAccounts`.
         publishers: topic -> number of publishers.
         camera_info: what became of the RGB camera's with the last pair.
@@ -169,10 +170,11 @@ class NodeState:
     lifecycle: str
     problem: str = ""
     model: str = ""
-    detector: str = ""
+    heads: Mapping[str, str] = field(default_factory=dict)
     engine: str = ""
     instruction: Instruction | None = None
     answer: Answer | None = None
+    prompt: str = ""
     streams: Mapping[str, Counter[str]] = field(default_factory=dict)
     publishers: Mapping[str, int] = field(default_factory=dict)
     camera_info: str = "none"
@@ -184,7 +186,8 @@ def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[Diagnostic
 
 
 def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
-    values = {"lifecycle": state.lifecycle, "model": state.model, "detector": state.detector, "engine": state.engine}
+    values = {"lifecycle": state.lifecycle, "model": state.model, "engine": state.engine}
+    values.update({head: model or "none" for head, model in state.heads.items()})
     values["rate_hz"] = f"{snapshot.rate:.1f}"
     for stage, (median, high) in snapshot.latency_ms.items():
         values[f"{stage}.p50_ms"], values[f"{stage}.p95_ms"] = f"{median:.2f}", f"{high:.2f}"
@@ -239,6 +242,7 @@ def _instruction(state: NodeState) -> DiagnosticStatus:
         "classes": ", ".join(current.classes) or "all",
         "sequence": str(current.sequence),
         "confidence": f"{current.confidence:.2f}",
+        "prompt": state.prompt or "none",
         "last text": answer.text,
     }
     level = DiagnosticStatus.OK if answer.accepted else DiagnosticStatus.WARN

@@ -39,40 +39,53 @@ class InstructionDesk:
         answer: to the last text.
 
     Raises:
-        ValueError: the first instruction is not understood.
+        ValueError: the first instruction is not understood, or cannot be followed.
     """
 
     def __init__(self, tasks: TaskTable, pipeline: FusionPipeline, initial: str, now: Time) -> None:
         self._interpreter = Interpreter(tasks)
         self._pipeline = pipeline
-        first = self._read(initial)
+        first = self._read(initial, sequence=1)
         if not first.accepted:
             raise ValueError(f"instruction.initial is not understood: {first.message}")
         self.current = first.instruction(sequence=1)
         self.answer = self._answer(first, now)
 
     def give(self, text: str, now: Time) -> Answer:
-        """Take a text: from now on it is the instruction, or it is refused and the one before stays."""
-        read = self._read(text)
+        """Take a text: from now on it is the instruction, or it is refused and the one before stays.
+
+        Its prompt is made here, in the thread of the caller: until that is done, pairs are fused under the one before.
+        """
+        sequence = self.current.sequence + 1
+        read = self._read(text, sequence)
         if read.accepted:
-            self.current = read.instruction(self.current.sequence + 1)
+            self.current = read.instruction(sequence)
         self.answer = self._answer(read, now)
         return self.answer
 
-    def _read(self, text: str) -> Interpretation:
-        """Interpret a text, and refuse classes that the detector does not know."""
+    def _read(self, text: str, sequence: int) -> Interpretation:
+        """Interpret a text and make its prompt; refuse classes that a head does not know."""
         read = self._interpreter.interpret(text)
-        known = self._pipeline.labels
-        unknown = [name for name in read.classes if known and name not in known]
-        if unknown:
-            reason = f"the detector does not know {', '.join(unknown)}; it knows {', '.join(known)}"
-            return Interpretation(read.text, None, (), 0.0, reason)
-        return read
+        if read.task is None:
+            return read
+        reason = self._pipeline.unknown_classes(read.task, read.classes)
+        if not reason:
+            try:
+                self._pipeline.prompt(read.instruction(sequence))
+            except (RuntimeError, ValueError) as error:  # EngineError, and what torch raises
+                reason = f"the text encoder cannot read it: {error}"
+        return Interpretation(read.text, None, (), 0.0, reason) if reason else read
 
     def _answer(self, read: Interpretation, now: Time) -> Answer:
         missing = self._pipeline.missing_heads(read.task) if read.task else ()
         hint = f"; no model for {', '.join(missing)} is loaded, so only the fused image is published" if missing else ""
         return Answer(read.text, read.accepted, read.message + hint, now)
+
+    @property
+    def prompt_source(self) -> str:
+        """What made the prompt of the instruction in force: ``text``, ``task``, or empty where there is none."""
+        prompt = self._pipeline.prompt(self.current)
+        return prompt.source if prompt else ""
 
     def message(self) -> ActiveInstruction:
         """Return the state of things."""
@@ -87,6 +100,7 @@ class InstructionDesk:
             classes=list(current.classes),
             outputs=list(self._pipeline.outputs(current)),
             confidence=current.confidence,
+            prompt=self.prompt_source,
         )
 
     def fill(self, response: SetInstruction.Response) -> SetInstruction.Response:

@@ -20,7 +20,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 
 from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
@@ -136,9 +136,10 @@ class FusionNode(LifecycleNode):
         desk = InstructionDesk(tasks, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
         started = time.monotonic()
         pipeline.warm_up()
+        heads = ", ".join(f"{head} {model or 'none'}" for head, model in config.pipeline.heads.items())
         self.get_logger().info(
-            f"model {pipeline.model_name}, detector {config.pipeline.detector or 'none'}, "
-            f"engine {pipeline.engine_description}, warm after {time.monotonic() - started:.1f} s"
+            f"model {pipeline.model_name}, {heads}, engine {pipeline.engine_description}, "
+            f"warm after {time.monotonic() - started:.1f} s"
         )
         outputs = Outputs(self, conversion)
         self._configured = Configured(config, pipeline, conversion, desk, outputs)
@@ -171,6 +172,7 @@ class FusionNode(LifecycleNode):
         self.statistics.activated()
         worker.start()
         self._publish_instruction()
+        self._publish_labels(self._configured)
         used = [f"{topic}.publisher" for topic in self._configured.outputs.topics]
         used += [f"{subscription.topic_name}.subscription" for subscription in subscriptions]
         self._complain("parameter.unknown", self._settings.unused_qos_overrides(used))
@@ -283,6 +285,11 @@ class FusionNode(LifecycleNode):
         if self._configured is not None:
             self._configured.outputs.publish_instruction(self._configured.desk.message())
 
+    def _publish_labels(self, configured: Configured) -> None:
+        labels = configured.pipeline.segmentation_labels
+        if labels:
+            configured.outputs.publish_labels(labels, Header(stamp=self.get_clock().now().to_msg()))
+
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         result = self._settings.check(parameters, configured=self._configured is not None)
         if result.successful and self._configured is not None:
@@ -371,10 +378,11 @@ class FusionNode(LifecycleNode):
             lifecycle="active" if active else "inactive" if configured else "unconfigured",
             problem=self._problem or "; ".join(self._settings.invalid.values()),
             model=configured.pipeline.model_name if configured else "",
-            detector=configured.config.pipeline.detector or "none" if configured else "",
+            heads=configured.config.pipeline.heads if configured else {},
             engine=configured.pipeline.engine_description if configured else "",
             instruction=configured.desk.current if configured else None,
             answer=configured.desk.answer if configured else None,
+            prompt=configured.desk.prompt_source if configured else "",
             streams={
                 topic: self._accounts.of(stream, active.pairer.counts(stream) if active else None)
                 for stream, topic in self._topics.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -11,12 +11,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from irvf.frames import FusionResult, Image8
 from irvf.instruction.instruction import Instruction
 from irvf.pipeline import FusionPipeline
-from irvf_fusion_node.conversions import ImageConversion, detections_to_message
+from irvf_fusion_node.conversions import ImageConversion, detections_to_message, labels_to_message
 from irvf_fusion_node.pairing import Pair
 from irvf_msgs.msg import ActiveInstruction, FusionStatus
 
@@ -73,6 +73,9 @@ class Outputs:
             self._image = self._publisher(Image, "image", _LATEST)
             self._camera_info = self._publisher(CameraInfo, "camera_info", _LATEST)
             self._detections = self._publisher(Detection2DArray, "detections", _LATEST)
+            self._segmentation = self._publisher(Image, "segmentation", _LATEST)
+            self._saliency = self._publisher(Image, "saliency", _LATEST)
+            self._label_info = self._publisher(LabelInfo, "label_info", _LATCHED)
             self._overlay = self._publisher(Image, "overlay", _LATEST)
             self._status = self._publisher(FusionStatus, "status", _EVERY)
             self._active_instruction = self._publisher(ActiveInstruction, "active_instruction", _LATCHED)
@@ -103,7 +106,7 @@ class Outputs:
     def publish_result(
         self, result: FusionResult, header: Header, camera_info: CameraInfo | None, draw: Callable[[], Image8]
     ) -> None:
-        """Publish the images and detections of one pair.
+        """Publish the images and detections of one pair; segmentation and saliency only where there are any.
 
         Args:
             result: of the pipeline.
@@ -113,6 +116,9 @@ class Outputs:
         """
         self._image.publish(self._conversion.to_message(result.fused, "rgb8", header))
         self._detections.publish(detections_to_message(result.detections, header))
+        for publisher, found in ((self._segmentation, result.segmentation), (self._saliency, result.saliency)):
+            if found is not None:
+                publisher.publish(self._conversion.to_message(found, "mono8", header))
         height, width = result.fused.shape[:2]
         if camera_info is None:
             self.camera_info = "none"
@@ -132,6 +138,10 @@ class Outputs:
     def publish_status(self, status: FusionStatus) -> None:
         """Publish what became of one pair."""
         self._status.publish(status)
+
+    def publish_labels(self, labels: Sequence[str], header: Header) -> None:
+        """Publish the names of the classes of the segmentation, for present and later subscribers."""
+        self._label_info.publish(labels_to_message(labels, header))
 
     def publish_instruction(self, message: ActiveInstruction) -> None:
         """Publish which instruction is in force, for present and later subscribers."""

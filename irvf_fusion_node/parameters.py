@@ -70,6 +70,10 @@ PARAMETERS: dict[str, ParameterSpec] = {
         "irvf", "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
     ),
     "detector": ParameterSpec("detector", "Detector: a model folder (name or path). Empty: none, no detections."),
+    "segmentation.model": ParameterSpec(
+        "segmentation", "Segmentation: a model folder (name or path). Empty: none, no segmentation and no label_info."
+    ),
+    "saliency.model": ParameterSpec("saliency", "Saliency: a model folder (name or path). Empty: none, no saliency."),
     "engine": ParameterSpec("auto", "What runs the networks.", choices=ENGINE_NAMES),
     "threads": ParameterSpec(0, "Threads of the engine; 0 takes all cores.", low=0, high=256),
     "processing_scale": ParameterSpec(
@@ -307,7 +311,12 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
         homography=tuple(values["registration.homography"]),
     )
     pipeline = PipelineConfig(
-        model=values["model"], detector=values["detector"], engine=values["engine"], threads=values["threads"]
+        model=values["model"],
+        detector=values["detector"],
+        segmentation=values["segmentation.model"],
+        saliency=values["saliency.model"],
+        engine=values["engine"],
+        threads=values["threads"],
     )
     return NodeConfig(
         pipeline=pipeline,

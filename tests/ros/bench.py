@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from irvf_fusion_node.conversions import frame_to_image, ns_to_stamp, stamp_to_ns
 from irvf_fusion_node.node import FusionNode
@@ -42,13 +42,17 @@ LOSSLESS = {
     for topic in (THERMAL, RGB)
     for policy, value in (("reliability", "reliable"), ("depth", 1000))
 }
-PLAIN = {"model": "max", "detector": "", "instruction.initial": "viewing"}
+HEADS = ("detector", "segmentation.model", "saliency.model")
+PLAIN = {"model": "max", **dict.fromkeys(HEADS, ""), "instruction.initial": "viewing"}
 """Parameters of a node that needs no network."""
 
 OUTPUTS = {
     "image": (Image, RELIABLE),
     "camera_info": (CameraInfo, RELIABLE),
     "detections": (Detection2DArray, RELIABLE),
+    "segmentation": (Image, RELIABLE),
+    "saliency": (Image, RELIABLE),
+    "label_info": (LabelInfo, LATCHED),
     "status": (FusionStatus, RELIABLE),
     "active_instruction": (ActiveInstruction, LATCHED),
 }
@@ -181,20 +185,22 @@ class Observer:
     def status_of(self, stamp):
         return next((status for status in self.heard["status"] if stamp_to_ns(status.header.stamp) == stamp), None)
 
-    def fuse(self, stamp, thermal=None, rgb=None):
-        """Send a pair, wait until it is fused, and return what was published of it."""
+    def fuse(self, stamp, thermal=None, rgb=None, expected=()):
+        """Send a pair, wait until it is fused, and return what was published of it.
+
+        Image and detections come of every pair; ``expected`` names what else must.
+        """
         self.send(thermal or thermal_image(stamp), rgb or rgb_image(stamp))
         status = self.wait_for(lambda: self.status_of(stamp), f"a status of the pair at {stamp}")
         assert status.outcome == FusionStatus.FUSED, status.message
 
+        wanted = ("image", "detections", *expected)
+
         def outputs():
-            found = {
-                name: [m for m in self.heard[name] if stamp_to_ns(m.header.stamp) == stamp]
-                for name in ("image", "detections")
-            }
+            found = {name: [m for m in self.heard[name] if stamp_to_ns(m.header.stamp) == stamp] for name in wanted}
             return found if all(found.values()) else None
 
-        found = self.wait_for(outputs, f"image and detections of the pair at {stamp}")
+        found = self.wait_for(outputs, f"{', '.join(wanted)} of the pair at {stamp}")
         return SimpleNamespace(status=status, **{name: messages[0] for name, messages in found.items()})
 
     # What a user sees

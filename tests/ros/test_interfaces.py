@@ -79,9 +79,12 @@ def test_fusion_status_arrives_as_it_was_sent():
 
 
 def test_active_instruction_carries_text_beyond_ascii():
-    message = ActiveInstruction(text="détecte les piétons 行人", accepted=True, classes=["person"], confidence=0.75)
+    message = ActiveInstruction(
+        text="détecte les piétons 行人", accepted=True, classes=["person"], confidence=0.75, prompt="task"
+    )
     arrived = over_the_wire(message)
     assert arrived == message
+    assert arrived.prompt == "task"
     assert arrived.text == "détecte les piétons 行人"
 
 

@@ -184,13 +184,15 @@ def binary_config(folder, onnx):
 
 
 @pytest.mark.parametrize("spoil", [truncate, no_network, empty, remove, spoil_config, binary_config])
-@pytest.mark.parametrize(("parameter", "model"), [("model", "irvf"), ("detector", "detector")])
+@pytest.mark.parametrize(
+    ("parameter", "model"), [("model", "irvf"), ("detector", "detector"), ("segmentation.model", "segmentation")]
+)
 def test_a_corrupt_model_is_refused_and_a_good_one_taken(bench, model_path, spoil, parameter, model):
     folder = Path(model_path) / "corrupt"
     spoil(folder, copy_model(model, folder))
     made = bench(**{parameter: "corrupt"})
     check_cannot_configure(made, "corrupt")
-    assert made.set_parameter(parameter, {"model": "max", "detector": ""}[parameter]).successful
+    assert made.set_parameter(parameter, "max" if parameter == "model" else "").successful
     check_works(made)
 
 

@@ -2,10 +2,13 @@
 
 import time
 
+import numpy as np
 import pytest
-from bench import LATCHED, PERIOD, START, rgb_image
+from bench import LATCHED, PERIOD, START, image, rgb_image
+from std_msgs.msg import String
 
-from irvf_msgs.msg import ActiveInstruction
+from irvf_fusion_node.conversions import stamp_to_ns
+from irvf_msgs.msg import ActiveInstruction, FusionStatus
 
 
 @pytest.fixture
@@ -123,6 +126,74 @@ def test_a_task_without_a_model_says_so(detecting):
     assert answer.outputs == ["image"]
     out = fuse(detecting, 0)
     assert (out.status.task, labels(out)) == ("segmentation", [])
+
+
+@pytest.fixture
+def prompted(active, known_models):
+    """A node whose fusion takes of the thermal plane: all under detection, half under saliency, nothing to view."""
+    return active(model=known_models.fusion)
+
+
+def flat_pair(stamp):
+    thermal = image(np.full((96, 128), 200, np.uint8), "mono8", stamp, "thermal_optical")
+    return thermal, image(np.full((96, 128, 3), 40, np.uint8), "rgb8", stamp, "rgb_optical")
+
+
+def test_the_instruction_shapes_the_fused_image_from_the_next_pair_on(prompted):
+    first = prompted.fuse(START, *flat_pair(START))
+    grey = {1: first.image.data[0]}
+    for number, text in enumerate(["detection", "saliency", "segmentation", "viewing"], start=1):
+        answer = prompted.instruct(text)
+        assert (answer.accepted, answer.prompt) == (True, "text")
+        stamp = START + number * PERIOD
+        out = prompted.fuse(stamp, *flat_pair(stamp))
+        assert out.status.instruction_sequence == number + 1
+        grey[number + 1] = out.image.data[0]
+    assert grey == {n: pytest.approx(value, abs=1) for n, value in enumerate([40, 200, 120, 160, 40], start=1)}
+
+
+def test_which_words_made_the_prompt_is_said(prompted, active):
+    # The words say "detect", and are nearest to that; what they mean is viewing.
+    answer = prompted.instruct("do not detect anything")
+    assert (answer.task, answer.prompt) == ("viewing", "task")
+    assert prompted.fuse(START, *flat_pair(START)).image.data[0] == pytest.approx(40, abs=1)
+    values = prompted.diagnostics()["instruction"].values
+    assert values["prompt"] == "task"
+    # Refused: what is in force stays, and its prompt.
+    assert prompted.instruct("bake a cake").prompt == "task"
+
+
+def test_a_fusion_without_prompt_says_so(detecting):
+    assert detecting.instruct("detection").prompt == ""
+    assert detecting.diagnostics()["instruction"].values["prompt"] == "none"
+
+
+def test_an_instruction_that_changes_all_the_time_loses_no_pair(prompted):
+    texts = ["detection", "viewing", "saliency", "segment", "detect anything", "box"]
+    stamps = [START + number * PERIOD for number in range(40)]
+    for number, stamp in enumerate(stamps):
+        prompted.instruction.publish(String(data=texts[number % len(texts)]))
+        prompted.send(*flat_pair(stamp))
+    prompted.wait_for(lambda: len(prompted.heard["status"]) == len(stamps), "a status for every pair")
+    fused = [status for status in prompted.heard["status"] if status.outcome == FusionStatus.FUSED]
+    wanted = {"detection": 200, "viewing": 40, "saliency": 120, "segmentation": 160}
+    prompted.wait_for(lambda: len(prompted.heard["image"]) >= len(fused), "their images")
+    images = {stamp_to_ns(message.header.stamp): message.data[0] for message in prompted.heard["image"]}
+    assert fused
+    for status in fused:  # each image is that of the instruction which its status names
+        assert images[stamp_to_ns(status.header.stamp)] == pytest.approx(wanted[status.task], abs=1)
+    assert not [status for status in prompted.heard["status"] if status.outcome == FusionStatus.REFUSED]
+
+
+def test_classes_are_checked_by_the_head_of_the_task(active, known_models, tmp_path):
+    words = tmp_path / "words.yaml"
+    words.write_text("classes:\n  dog: [puppy]\n")
+    bench = active(**{"segmentation.model": known_models.segmentation, "instruction.tasks_file": str(words)})
+    answer = bench.instruct("segment the dogs")
+    assert not answer.accepted
+    assert "segmentation model does not know dog; it knows background, person, bicycle, car" in answer.message
+    assert bench.instruct("segment the cars").accepted
+    assert bench.instruct("a nice picture of the dogs").accepted
 
 
 def test_an_instruction_given_before_activation_is_in_force_after_it(bench):

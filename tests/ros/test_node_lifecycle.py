@@ -133,6 +133,8 @@ def test_a_live_parameter_takes_effect_with_the_next_pair(active):
     [
         ("model", "average", "configure"),
         ("detector", "", "configure"),
+        ("segmentation.model", "segmentation", "configure"),
+        ("saliency.model", "saliency", "configure"),
         ("pairing.max_gap", 0.1, "configure"),
         ("registration.homography", [0.0] * 9, "homography"),
         ("registration.homography", [float("nan")] * 9, "finite"),

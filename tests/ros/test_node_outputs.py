@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from bench import PERIOD, START, image, rgb_image, thermal_image
+from bench import LATCHED, PERIOD, START, image, rgb_image, thermal_image
 from conftest import KNOWN_OBJECTS
 from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import LabelInfo
 
 from irvf_fusion_node.conversions import stamp_to_ns
 from irvf_msgs.msg import FusionStatus
@@ -80,6 +81,101 @@ def test_nothing_seen_is_an_empty_array(active, known_detector):
     out = bench.fuse(START, rgb=rgb_image(START, 480, 640))
     assert list(out.detections.detections) == []
     assert out.status.detections == 0
+
+
+RED, BLUE = (250, 20, 20), (20, 20, 250)
+CLASSES = {0: "background", 1: "person", 2: "bicycle", 3: "car"}
+
+
+@pytest.fixture
+def seeing(active, known_models):
+    """A node whose networks see a person in what is red, a car in what is blue, and what is bright as salient."""
+    return active(**{"segmentation.model": known_models.segmentation, "saliency.model": known_models.saliency})
+
+
+def blocks(stamp):
+    """A warm, red block on the left of a 320 x 240 image, a warm, blue one on the right; thermal and RGB."""
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[60:160, 40:120], rgb[60:160, 200:280] = RED, BLUE
+    return image(np.zeros((240, 320), np.uint8), "mono8", stamp, "t"), image(rgb, "rgb8", stamp, "rgb_optical")
+
+
+def pixels(message):
+    assert (message.encoding, message.step) == ("mono8", message.width)
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+
+
+def test_the_segmentation_is_a_class_for_every_pixel_of_the_published_image(seeing):
+    assert list(seeing.instruct("segmentation").outputs) == ["image", "segmentation"]
+    out = seeing.fuse(START, *blocks(START), expected=["segmentation"])
+    found = pixels(out.segmentation)
+    assert out.segmentation.header == out.image.header
+    assert found.shape == (240, 320)
+    assert (found[65:155, 45:115] == 1).all()
+    assert (found[65:155, 205:275] == 3).all()
+    assert not found[:55].any()
+    assert not found[165:].any()
+    assert "segment" in out.status.stages
+    assert list(seeing.instruct("segment the people only").classes) == ["person"]
+    people = pixels(seeing.fuse(START + PERIOD, *blocks(START + PERIOD), expected=["segmentation"]).segmentation)
+    np.testing.assert_array_equal(people, np.where(found == 1, 1, 0))
+    assert seeing.heard["saliency"] == []
+
+
+def test_the_saliency_is_a_grey_level_for_every_pixel_of_the_published_image(seeing):
+    assert list(seeing.instruct("what stands out?").outputs) == ["image", "saliency"]
+    out = seeing.fuse(START, *blocks(START), expected=["saliency"])
+    found = pixels(out.saliency).astype(int)
+    assert out.saliency.header == out.image.header
+    assert found.shape == (240, 320)
+    fused = np.frombuffer(out.image.data, np.uint8).reshape(240, 320, 3).mean(axis=2)
+    np.testing.assert_allclose(found[70:150, 50:110], fused[70:150, 50:110], atol=1.5)
+    assert found[:50].max() == 0
+    assert "saliency" in out.status.stages
+    assert seeing.heard["segmentation"] == []
+
+
+def test_a_task_gets_its_own_outputs_and_no_others(seeing):
+    for number, text in enumerate(["segmentation", "viewing", "saliency", "detection", "viewing"]):
+        stamp = START + number * PERIOD
+        answer = seeing.instruct(text)
+        expected = [name for name in answer.outputs if name != "image"]
+        out = seeing.fuse(stamp, *blocks(stamp), expected=expected)
+        assert (out.status.task, out.status.instruction_sequence) == (text, number + 2)
+        assert list(out.detections.detections) == []  # an array of every pair, though no detector is loaded
+    assert [stamp_to_ns(message.header.stamp) - START for message in seeing.heard["segmentation"]] == [0]
+    assert [stamp_to_ns(message.header.stamp) - START for message in seeing.heard["saliency"]] == [2 * PERIOD]
+
+
+def test_who_comes_late_hears_what_the_numbers_of_the_segmentation_mean(seeing):
+    heard = []
+    seeing.node.create_subscription(LabelInfo, "/fusion/label_info", heard.append, LATCHED)
+    seeing.wait_for(lambda: heard, "the latched message")
+    assert {entry.class_id: entry.class_name for entry in heard[0].class_map} == CLASSES
+    for transition in ("deactivate", "activate"):
+        assert seeing.change_state(transition)
+    seeing.wait_for(lambda: {entry.class_id: entry.class_name for entry in heard[-1].class_map} == CLASSES, "again")
+
+
+def test_without_a_segmentation_there_is_nothing_to_be_named(active):
+    bench = active()
+    bench.fuse(START)
+    assert bench.heard["label_info"] == []
+
+
+def test_the_overlay_shows_what_the_task_found(seeing):
+    seeing.listen("overlay", Image)
+    seeing.wait_for(lambda: seeing.node.count_publishers("/fusion/overlay"), "the overlay is offered")
+    for number, text in enumerate(["segmentation", "saliency"]):
+        stamp = START + number * PERIOD
+        seeing.instruct(text)
+        out = seeing.fuse(stamp, *blocks(stamp))
+        seeing.wait_for(
+            lambda when=stamp: [m for m in seeing.heard["overlay"] if stamp_to_ns(m.header.stamp) == when], text
+        )
+        overlay = np.frombuffer(seeing.heard["overlay"][-1].data, np.uint8).reshape(240, 320, 3).astype(int)
+        fused = np.frombuffer(out.image.data, np.uint8).reshape(240, 320, 3)
+        assert (np.abs(overlay - fused)[100:140, 60:100].max(axis=2) > 10).all()
 
 
 def test_camera_info_of_another_size_is_not_passed_on(active):
