@@ -1,51 +1,74 @@
-"""``irvf train``: make the shipped weights again, or others from data of your own."""
+"""``irvf train``: make the shipped weights again, or others from data of your own.
+
+On several GPUs: ``accelerate launch -m irvf.cli train ...``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import cv2
 
+from irvf.instruction.encoder import load_text_encoder
+from irvf.models import load_model
 from irvf.pipeline import image_fusion
+
+TASK_NETWORKS = ("detection", "segmentation", "saliency")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``irvf train base`` and ``irvf train detector``."""
+    """Add ``irvf train base``, ``irvf train tasks`` and ``irvf train regulation``."""
     parser = commands.add_parser("train", help="train the networks (needs torch)", description=__doc__)
-    stages = parser.add_subparsers(required=True, metavar="NETWORK")
+    stages = parser.add_subparsers(required=True, metavar="STAGE")
     for name, what, function in (
-        ("base", "the base fusion network, from aligned pairs without labels", _train_base),
-        ("detector", "the person / bicycle / car detector, from fused pairs with YOLO boxes", _train_detector),
+        ("base", "stage 1, the base fusion network, from aligned pairs without labels", _train_base),
+        ("tasks", "the detector, the segmentation and the saliency network, from fused pairs with boxes", _train_tasks),
+        (
+            "regulation",
+            "stage 2, what instructions change in the fusion, through frozen task networks",
+            _train_regulation,
+        ),
     ):
         stage = stages.add_parser(name, help=f"train {what}", description=f"Train {what}.")
         stage.add_argument("--data", type=Path, required=True, help="folder of SET/thermal/NAME and SET/rgb/NAME")
         stage.add_argument("--config", type=Path, help=f"YAML file, e.g. config/training/{name}.yaml")
         stage.add_argument("--output", type=Path, default=Path("runs") / name, help="checkpoint and log; resumed from")
-        stage.add_argument("--init", type=Path, help="weights to start from, e.g. models/irvf/fusion.safetensors")
         stage.add_argument("--model", type=Path, help="model folder to write (default: OUTPUT/model)")
         stage.add_argument("--steps", type=int, help="overrides the configuration")
         stage.add_argument("--seed", type=int, help="overrides the configuration")
         stage.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
         stage.add_argument("--threads", type=int, default=0, help="of the CPU; 0 takes all cores")
         stage.set_defaults(run=partial(_run, function))
+        if name != "regulation":
+            stage.add_argument(
+                "--init", type=Path, help="weights to start from, e.g. models/irvf-base/fusion.safetensors"
+            )
+        if name == "tasks":
+            stage.add_argument("--only", choices=TASK_NETWORKS, help="train one network instead of all three")
 
 
 def _run(function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     try:
         import torch  # noqa: PLC0415  (only training needs it)
+
+        from irvf.training.processes import process_device, process_rank  # noqa: PLC0415
     except ImportError as error:
         raise RuntimeError(
-            "training needs torch: run make env, or pip install torch onnx onnxscript safetensors"
+            f"training needs more than running does ({error}): make env, or pip install -r requirements/test.txt"
         ) from error
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         cv2.setNumThreads(arguments.threads)
+    arguments.device = process_device(arguments.device)
     arguments.model = arguments.model or arguments.output / "model"
+    arguments.writes = process_rank() == 0
     function(arguments)
-    print(f"model written to {arguments.model}")
+    if arguments.writes:
+        print(f"model written to {arguments.model}")
     return 0
 
 
@@ -56,16 +79,71 @@ def _train_base(arguments: argparse.Namespace) -> None:
 
     config = load_config(BaseTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
     network = train_base(arguments.data, arguments.output, config, device=arguments.device, initial=arguments.init)
-    export_base(network, arguments.model)
+    if arguments.writes:
+        export_base(network, arguments.model)
 
 
-def _train_detector(arguments: argparse.Namespace) -> None:
-    from irvf.training.config import load_config  # noqa: PLC0415  (as above)
-    from irvf.training.detector import DetectorTrainingConfig, train_detector  # noqa: PLC0415
-    from irvf.training.export import export_detector  # noqa: PLC0415
+def _train_tasks(arguments: argparse.Namespace) -> None:
+    from irvf.training import export  # noqa: PLC0415  (as above)
+    from irvf.training.config import load_config  # noqa: PLC0415
+    from irvf.training.detector import train_detector  # noqa: PLC0415
+    from irvf.training.masks import train_saliency, train_segmentation  # noqa: PLC0415
+    from irvf.training.task_networks import TasksTrainingConfig  # noqa: PLC0415
 
-    config = load_config(DetectorTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
-    fusers = [image_fusion(name, arguments.threads) for name in config.fusions]
+    if arguments.init and not arguments.only:
+        raise ValueError("--init holds the weights of one network: say which with --only")
+    config = load_config(TasksTrainingConfig, arguments.config)
+    given = {name: value for name in ("steps", "seed") if (value := getattr(arguments, name)) is not None}
     where = {"device": arguments.device, "initial": arguments.init}
-    network = train_detector(arguments.data, arguments.output, config, fusers, **where)
-    export_detector(network, arguments.model, config.labels, config.input_size)
+    for task in [arguments.only] if arguments.only else TASK_NETWORKS:
+        settings = dataclasses.replace(getattr(config, task), **given)
+        output, model = arguments.output / task, arguments.model / task
+        labels, size = settings.annotation.labels, settings.input_size
+        if task == "detection":
+            fusers = [image_fusion(name, arguments.threads) for name in settings.fusions]
+            detector = train_detector(arguments.data, output, settings, fusers, **where)
+            write = partial(export.export_detector, detector, model, labels, size)
+        elif task == "segmentation":
+            fuse = image_fusion(settings.fusion, arguments.threads)
+            segmentation = train_segmentation(arguments.data, output, settings, fuse, **where)
+            write = partial(export.export_segmentation, segmentation, model, labels, size)
+        else:
+            fuse = image_fusion(settings.fusion, arguments.threads)
+            saliency = train_saliency(arguments.data, output, settings, fuse, **where)
+            write = partial(export.export_saliency, saliency, model, size)
+        if arguments.writes:
+            write()
+
+
+def _train_regulation(arguments: argparse.Namespace) -> None:
+    from irvf.networks.base_fusion import BaseFusionNetwork  # noqa: PLC0415  (as above)
+    from irvf.training.checkpoint import load_weights  # noqa: PLC0415
+    from irvf.training.config import load_config  # noqa: PLC0415
+    from irvf.training.export import export_fixed, export_regulated  # noqa: PLC0415
+    from irvf.training.instruction_embeddings import Instructions  # noqa: PLC0415
+    from irvf.training.regulation import RegulationTrainingConfig, train_regulation  # noqa: PLC0415
+    from irvf.training.task_networks import load_task_networks  # noqa: PLC0415
+    from irvf.training.wordings import load_wordings  # noqa: PLC0415
+
+    config = load_config(RegulationTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
+    base = BaseFusionNetwork(config.channels, config.blocks, feature_fusion=config.feature_fusion)
+    load_weights(base, load_model(config.base, "fusion").path / "fusion.safetensors")
+    networks = load_task_networks(config.detector, config.segmentation, config.saliency, len(config.annotation.labels))
+    encode = load_text_encoder(config.text_encoder, threads=arguments.threads)
+    instructions = Instructions({task: texts.training for task, texts in load_wordings().items()}, encode)
+    network = train_regulation(
+        arguments.data,
+        arguments.output,
+        config,
+        base=base,
+        networks=networks,
+        instructions=instructions,
+        device=arguments.device,
+    )
+    if not arguments.writes:
+        return
+    if config.injection == "dynamic":
+        export_regulated(network, arguments.model, instructions.centroids(), config.text_encoder)
+        return
+    for task, centroid in instructions.centroids().items():
+        export_fixed(network, arguments.model / task, centroid)

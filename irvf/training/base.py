@@ -17,8 +17,9 @@ from irvf.frames import Image8
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.training.checkpoint import load_weights
 from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back, load_pairs
-from irvf.training.loop import Loop, training_settings
+from irvf.training.loop import Loop, StepLoss, training_settings
 from irvf.training.losses import fusion_loss
+from irvf.training.processes import step_generator
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class BaseTrainingConfig:
 
     channels: int = 8  # C
     blocks: int = 4  # M
+    feature_fusion: bool = True  # without: ablation I
     steps: int = 4200  # the paper's 100 epochs of 308 pairs in batches of 6 would be 5100
     seed: int = 0
     learning_rate: float = 1e-4  # at both ends
@@ -63,7 +65,9 @@ def learning_rate(config: BaseTrainingConfig, step: int) -> float:
     return config.learning_rate + (config.peak_learning_rate - config.learning_rate) * rise
 
 
-def sample_batch(pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig, step: int) -> tuple[Tensor, Tensor]:
+def sample_batch(
+    pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig, step: int
+) -> tuple[Tensor, Tensor, list[int]]:
     """Cut the batch of one step; the same seed and step give the same batch, so a resumed run repeats it.
 
     Args:
@@ -72,16 +76,17 @@ def sample_batch(pairs: list[tuple[Image8, Image8]], config: BaseTrainingConfig,
         step: number of the step.
 
     Returns:
-        Thermal and luma, each ``[B x 1 x side x side]`` float32 in 0..1.
+        Thermal and luma, each ``[B x 1 x side x side]`` float32 in 0..1, and which pairs they were cut from.
     """
     phase = next((phase for phase in config.crops if step < phase.until * config.steps), config.crops[-1])
-    rng = np.random.default_rng((config.seed, step))
+    rng = step_generator(config.seed, step)
     batch = np.empty((2, phase.batch, 1, phase.side, phase.side), np.float32)
-    for index, choice in enumerate(rng.integers(len(pairs), size=phase.batch)):
+    choices = rng.integers(len(pairs), size=phase.batch).tolist()
+    for index, choice in enumerate(choices):
         thermal, luma = cut_crop(pairs[choice], phase.side, rng, config.scales)
         batch[0, index, 0] = (thermal / np.float32(255)) ** rng.uniform(*config.thermal_gamma)
         batch[1, index, 0] = luma / np.float32(255)
-    return torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
+    return torch.from_numpy(batch[0]), torch.from_numpy(batch[1]), choices
 
 
 def load_planes(pairs: list[PairFiles]) -> list[tuple[Image8, Image8]]:
@@ -127,16 +132,18 @@ def train_base(
     if not training:
         raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
     pairs, held_pairs = load_planes(training), load_planes(held)
-    network = BaseFusionNetwork(config.channels, config.blocks).to(device)
+    network = BaseFusionNetwork(config.channels, config.blocks, feature_fusion=config.feature_fusion).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     if initial is not None:
         load_weights(network, initial)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
-    def loss_of(step: int) -> Tensor:
+    def loss_of(step: int) -> StepLoss:
         network.train(step < config.frozen_statistics * config.steps)
-        thermal, luma = (planes.to(device) for planes in sample_batch(pairs, config, step))
-        return fusion_loss(network(thermal, luma), thermal, luma, config.brightness_weight).total
+        thermal, luma, choices = sample_batch(pairs, config, step)
+        thermal, luma = thermal.to(device), luma.to(device)
+        loss = fusion_loss(network(thermal, luma), thermal, luma, config.brightness_weight).total
+        return StepLoss(loss, tuple(training[choice].name for choice in choices))
 
     settings = training_settings(config, training, initial)
     loop = Loop("base", output, settings, config.steps, config.save_every, config.max_gradient_norm)

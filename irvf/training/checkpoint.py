@@ -87,3 +87,20 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} does not hold the weights of this network: {reason}") from error
+
+
+def load_encoder(network: nn.Module, path: Path) -> None:
+    """Start a task network from the weights of another one: of what both have under the same name, mostly the encoder.
+
+    Raises:
+        ValueError: the file cannot be read, or shares no weights with the network.
+    """
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    own = network.state_dict()
+    shared = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    if not any(key.startswith("encoder.") for key in shared):
+        raise ValueError(f"{path} does not hold the weights of a task network: it has no encoder of this form")
+    network.load_state_dict(shared, strict=False)

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irvf.frames import Image8
-
-VISIBLE_SHARE = 0.35
-"""An object of which a window shows less than this share is neither asked for nor held against the detector."""
+from irvf.training.windows import VISIBLE_SHARE, place_window
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +23,14 @@ class LabelledImage:
         boxes: ``[G x 4]`` float32, x_min, y_min, x_max, y_max in pixels.
         labels: ``[G]`` class indices.
         ignored: ``[I x 4]`` regions that only another annotation pass calls an object.
+        name: of the pair.
     """
 
     variants: Sequence[Image8]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignored: NDArray[np.float32]
+    name: str = ""
 
 
 def read_yolo_boxes(
@@ -82,21 +82,16 @@ def overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A training image: ``[side x side x 3]`` uint8 RGB with boxes, labels and ignored regions in its pixels."""
+    """A training image: ``[side x side x 3]`` uint8 RGB with boxes, labels and ignored regions in its pixels.
+
+    ``names`` are those of the pairs that it shows.
+    """
 
     image: Image8
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignored: NDArray[np.float32]
-
-
-def _clip(boxes: NDArray[np.float32], width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    clipped = boxes.copy()
-    clipped[:, 0::2] = clipped[:, 0::2].clip(0, width)
-    clipped[:, 1::2] = clipped[:, 1::2].clip(0, height)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    shown: NDArray[np.float32] = (clipped[:, 2:] - clipped[:, :2]).prod(-1) / np.maximum(area, 1e-6)
-    return clipped, shown
+    names: tuple[str, ...]
 
 
 def _blend(scene: LabelledImage, rng: np.random.Generator) -> Image8:
@@ -112,38 +107,14 @@ def cut_window(
 
     Half of the windows lie around an object, a rare class as often as a common one.
     """
-    rows, columns = scene.variants[0].shape[:2]
-    scale = float(np.exp(rng.uniform(*np.log(scales))))
-    if len(scene.boxes) and rng.uniform() < 0.5:
-        label = rng.choice(np.unique(scene.labels))
-        box = scene.boxes[rng.choice(np.flatnonzero(scene.labels == label))]
-        x, y = rng.uniform(box[:2], box[2:])
-        left, top = x - rng.uniform(0.2, 0.8) * width / scale, y - rng.uniform(0.2, 0.8) * height / scale
-    else:
-        left = rng.uniform(min(0.0, columns - width / scale), max(0.0, columns - width / scale))
-        top = rng.uniform(min(0.0, rows - height / scale), max(0.0, rows - height / scale))
-    mirror = bool(rng.integers(2))
-    # Destination = A source + b; pixel centres lie at integers for OpenCV, at halves for boxes.
-    sign, shift = (-scale, width + scale * left) if mirror else (scale, -scale * left)
-    matrix = np.array([[sign, 0, shift], [0, scale, -scale * top]])
-    centered = matrix.copy()
-    centered[:, 2] += (matrix[:, :2] @ [0.5, 0.5]) - 0.5
-    image = cv2.warpAffine(
-        _blend(scene, rng), centered, (width, height), flags=cv2.INTER_LINEAR, borderValue=(114, 114, 114)
-    )
-
-    def move(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        moved = boxes * np.array([sign, scale] * 2) + np.array([shift, -scale * top] * 2)
-        if mirror:
-            moved = moved[:, [2, 1, 0, 3]]
-        result: NDArray[np.float32] = moved.astype(np.float32)
-        return result
-
-    boxes, shown = _clip(move(scene.boxes), width, height)
-    ignored, ignored_shown = _clip(move(scene.ignored), width, height)
+    size = (scene.variants[0].shape[0], scene.variants[0].shape[1])
+    placement = place_window(size, scene.boxes, scene.labels, window_size=(height, width), scales=scales, rng=rng)
+    image = placement.cut(_blend(scene, rng))
+    boxes, shown = placement.move(scene.boxes)
+    ignored, ignored_shown = placement.move(scene.ignored)
     kept = shown >= VISIBLE_SHARE
     partly = np.concatenate((boxes[(shown > 0) & ~kept], ignored[ignored_shown > 0]))
-    return Window(np.asarray(image, np.uint8), boxes[kept], scene.labels[kept], partly)
+    return Window(image, boxes[kept], scene.labels[kept], partly, (scene.name,))
 
 
 def compose_mosaic(
@@ -160,20 +131,28 @@ def compose_mosaic(
         part = cut_window(scenes[int(rng.integers(len(scenes)))], width, height, scales, rng)
         image[y : y + height, x : x + width] = part.image
         offset = np.array([x, y] * 2, np.float32)
-        parts.append(Window(part.image, part.boxes + offset, part.labels, part.ignored + offset))
+        parts.append(Window(part.image, part.boxes + offset, part.labels, part.ignored + offset, part.names))
     return Window(
         image,
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.ignored for part in parts]),
+        tuple(name for part in parts for name in part.names),
     )
 
 
-def adjust_tones(image: Image8, rng: np.random.Generator) -> Image8:
-    """Change gain, offset, saturation and noise at random, as cameras and range controls differ."""
+def adjust_tones(image: Image8, rng: np.random.Generator, strength: float = 1.0) -> Image8:
+    """Change gain, offset, saturation and noise at random, as cameras and range controls differ.
+
+    Args:
+        image: ``[H x W x 3]`` RGB.
+        rng: source of all randomness.
+        strength: 0 changes nothing, 1 changes gains by up to 40 % and offsets by up to 30 grey levels.
+    """
     planes = image.astype(np.float32)
     grey = planes @ np.array([0.299, 0.587, 0.114], np.float32)
-    planes = grey[..., None] + (planes - grey[..., None]) * np.float32(rng.uniform(0, 1.6))
-    planes = (planes - 128) * np.float32(rng.uniform(0.7, 1.4)) + 128 + np.float32(rng.uniform(-30, 30))
-    planes += rng.normal(0, rng.uniform(0, 6), grey.shape).astype(np.float32)[..., None]
+    planes = grey[..., None] + (planes - grey[..., None]) * np.float32(1 + strength * rng.uniform(-1, 0.6))
+    gain, offset = rng.uniform(0.7, 1.4), rng.uniform(-30, 30)
+    planes = (planes - 128) * np.float32(1 + strength * (gain - 1)) + 128 + np.float32(strength * offset)
+    planes += rng.normal(0, 1, grey.shape).astype(np.float32)[..., None] * np.float32(strength * rng.uniform(0, 6))
     return np.asarray(planes.clip(0, 255), np.uint8)

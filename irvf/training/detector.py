@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,29 +16,28 @@ from tqdm import tqdm
 
 from irvf.networks.box_detector import BoxDetectorNetwork
 from irvf.pipeline import ImageFusion
+from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_weights
-from irvf.training.data import PairFiles, find_pairs, hold_back, load_pairs
+from irvf.training.data import PairFiles, find_pairs, hold_back
 from irvf.training.detection_data import (
     LabelledImage,
     Window,
     adjust_tones,
     compose_mosaic,
     cut_window,
-    overlap,
-    read_yolo_boxes,
 )
 from irvf.training.detection_loss import Targets, detection_loss
-from irvf.training.loop import Loop, training_settings
+from irvf.training.loop import Loop, StepLoss, training_settings
+from irvf.training.processes import step_generator
+from irvf.training.scenes import Annotation, read_labelled
 
 
 @dataclass(frozen=True)
 class DetectorTrainingConfig:
     """All that decides the result of a detector training."""
 
-    labels: tuple[str, ...] = ("person", "bicycle", "car")
+    annotation: Annotation = field(default_factory=Annotation)
     dataset: str = "msrs"
-    boxes: str = "boxes_fusion"  # annotation pass that is learned
-    doubtful_boxes: tuple[str, ...] = ("boxes_infrared", "boxes_visible")  # objects only they name are ignored
     fusions: tuple[str, ...] = ("max", "average", "laplacian")  # blended at random, independent of the networks
     first_held: dict[str, str] = field(default_factory=dict)  # data set -> first held-back name
     steps: int = 5000
@@ -51,6 +51,7 @@ class DetectorTrainingConfig:
     weight_decay: float = 0.05
     average_decay: float = 0.998  # of the exponential moving average of the weights
     max_gradient_norm: float = 10.0
+    tone_changes: float = 1.0  # strength of the random gain, offset, saturation and noise, 0..1
     seed: int = 0
     save_every: int = 250
 
@@ -61,28 +62,19 @@ def load_scenes(
     """Read pairs with their boxes and fuse each with every fuser.
 
     Raises:
-        ValueError: an unreadable image or label file.
+        ValueError: as :func:`irvf.training.scenes.read_labelled`.
     """
     scenes = []
-    for pair, (thermal, rgb) in zip(tqdm(pairs, desc="fusing", unit="pair"), load_pairs(pairs), strict=True):
-        height, width = thermal.shape
-        folder = pair.thermal.parent.parent
-
-        def read(
-            name: str, stem: str = pair.name, folder: Path = folder, size: tuple[int, int] = (width, height)
-        ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-            return read_yolo_boxes(folder / name / f"{stem}.txt", *size, len(config.labels))
-
-        boxes, labels = read(config.boxes)
-        doubtful = np.concatenate([np.empty((0, 4), np.float32), *(read(name)[0] for name in config.doubtful_boxes)])
-        alone = overlap(doubtful, boxes).max(axis=1, initial=0.0) < 0.3
-        scenes.append(LabelledImage([fuse(thermal, rgb) for fuse in fusers], boxes, labels, doubtful[alone]))
+    labelled = read_labelled(pairs, config.annotation)
+    for pair, (thermal, rgb, objects) in zip(tqdm(pairs, desc="fusing", unit="pair"), labelled, strict=True):
+        variants = [fuse(thermal, rgb) for fuse in fusers]
+        scenes.append(LabelledImage(variants, objects.boxes, objects.labels, objects.doubtful, pair.name))
     return scenes
 
 
 def sample_windows(scenes: Sequence[LabelledImage], config: DetectorTrainingConfig, step: int) -> list[Window]:
     """Cut the batch of one step; the same seed and step give the same batch."""
-    rng = np.random.default_rng((config.seed, step))
+    rng = step_generator(config.seed, step)
     mosaics = config.mosaic_share if step < 0.8 * config.steps else 0.0
     windows = []
     for _ in range(config.batch):
@@ -91,7 +83,7 @@ def sample_windows(scenes: Sequence[LabelledImage], config: DetectorTrainingConf
         else:
             scene = scenes[int(rng.integers(len(scenes)))]
             window = cut_window(scene, config.side, config.side, config.scales, rng)
-        windows.append(Window(adjust_tones(window.image, rng), window.boxes, window.labels, window.ignored))
+        windows.append(dataclasses.replace(window, image=adjust_tones(window.image, rng, config.tone_changes)))
     return windows
 
 
@@ -111,15 +103,6 @@ def learning_rate(config: DetectorTrainingConfig, step: int) -> float:
         return config.learning_rate * (step + 1) / config.warm_up_steps
     share = (step - config.warm_up_steps) / (config.steps - config.warm_up_steps)
     return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
-
-
-@torch.no_grad()
-def _follow(average: BoxDetectorNetwork, network: BoxDetectorNetwork, decay: float) -> None:
-    for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if slow.dtype.is_floating_point:
-            slow.lerp_(fast, 1 - decay)
-        else:
-            slow.copy_(fast)
 
 
 def train_detector(
@@ -152,7 +135,7 @@ def train_detector(
     training, _ = hold_back(find_pairs(data, (config.dataset,)), config.first_held)
     if not training:
         raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
-    network, average = (BoxDetectorNetwork(len(config.labels)).to(device) for _ in range(2))
+    network, average = (BoxDetectorNetwork(len(config.annotation.labels)).to(device) for _ in range(2))
     for module in (network, average):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     if initial is not None:
@@ -161,15 +144,15 @@ def train_detector(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scenes = load_scenes(training, config, fusers)
 
-    def loss_of(step: int) -> Tensor:
-        images, targets = to_batch(sample_windows(scenes, config, step), torch.device(device))
-        return detection_loss(network(images), targets)
-
-    def follow(step: int) -> None:
-        _follow(average, network, min(config.average_decay, (1 + step) / (10 + step)))
+    def loss_of(step: int) -> StepLoss:
+        windows = sample_windows(scenes, config, step)
+        images, targets = to_batch(windows, torch.device(device))
+        names = tuple(name for window in windows for name in window.names)
+        return StepLoss(detection_loss(network(images), targets), names)
 
     settings = training_settings(config, training, initial)
     loop = Loop("detector", output, settings, config.steps, config.save_every, config.max_gradient_norm)
+    follow = partial(follow_average, average, network, config.average_decay)
     loop.run({"network": network, "average": average}, optimizer, partial(learning_rate, config), loss_of, follow)
     average.eval()
     return average

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,22 @@ import onnx
 import onnxruntime
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.box_detector import BoxDetectorNetwork, DeployedBoxDetector
+from irvf.networks.salient_object import DeployedSaliencyNetwork, SaliencyNetwork
+from irvf.networks.task_regulation import FixedInstruction, FoldedFusionNetwork, RegulatedFusionNetwork
+from irvf.training.weight_quantization import halve_weights
 
 OPSET = 20
 TOLERANCE = 1e-4
 """Largest difference between torch and the exported network that is taken for rounding."""
+HALF_TOLERANCE = 5e-3
+"""Largest difference once the weights are stored in half precision."""
 
 
 class ExportError(RuntimeError):
@@ -27,19 +35,39 @@ class ExportError(RuntimeError):
 
 
 def _write_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights in half precision: to train on from there, that is enough, and a model folder stays small."""
-    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    _write_tensors(network.state_dict(), path)
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights in half precision: to train on from there, that is enough, and a model folder stays small."""
+    half = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     save_file({key: value.contiguous(memory_format=torch.contiguous_format) for key, value in half.items()}, path)
 
 
-def _export(
+def export_network(
     network: nn.Module,
     inputs: Mapping[str, Tensor],
     other: Mapping[str, Tensor],
     output: str,
     path: Path,
+    *,
+    half: bool = False,
     **dynamic: Any,
 ) -> None:
+    """Write a network as ONNX without traces of this machine, if onnxruntime's result is torch's.
+
+    Args:
+        network: returns one tensor.
+        inputs: example inputs by the names that the graph gets.
+        other: other inputs to compare with, of another size where the graph is to be dynamic.
+        output: name of the output.
+        path: file to write.
+        half: store large weights in half precision.
+        dynamic: as of ``torch.onnx.export``.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's; nothing is written.
+    """
     network = network.eval().cpu()
     unchecked = path.with_suffix(".tmp")
     torch.onnx.export(
@@ -56,7 +84,10 @@ def _export(
     )
     try:
         _strip_traces(unchecked)
-        _compare(network, unchecked, (inputs, other))
+        _compare(network, unchecked, (inputs, other), TOLERANCE)
+        if half:
+            halve_weights(unchecked, unchecked)
+            _compare(network, unchecked, (inputs, other), HALF_TOLERANCE)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
@@ -76,7 +107,7 @@ def _strip_traces(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _compare(network: nn.Module, path: Path, cases: Sequence[Mapping[str, Tensor]]) -> None:
+def _compare(network: nn.Module, path: Path, cases: Sequence[Mapping[str, Tensor]], tolerance: float) -> None:
     """Raise :class:`ExportError` where onnxruntime and torch disagree."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for case in cases:
@@ -87,8 +118,8 @@ def _compare(network: nn.Module, path: Path, cases: Sequence[Mapping[str, Tensor
             raise ExportError(f"the exported network returns {list(found.shape)}, torch {list(expected.shape)}")
         # Relative to one pixel or one unit, whichever is larger: detector outputs are in pixels.
         error = float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), 1)))
-        if not error <= TOLERANCE:  # NaN is an error, too
-            raise ExportError(f"the exported network differs from torch by {error:.2g} (allowed {TOLERANCE:g})")
+        if not error <= tolerance:  # NaN is an error, too
+            raise ExportError(f"the exported network differs from torch by {error:.2g} (allowed {tolerance:g})")
 
 
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:
@@ -97,22 +128,69 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def export_base(network: BaseFusionNetwork, folder: Path) -> None:
-    """Write the base fusion network: inputs ``thermal`` and ``luma``, output ``fused``, each ``[1 x 1 x H x W]``.
+    """Write the bare base fusion network: inputs ``thermal`` and ``luma``, output ``fused``, each ``[1 x 1 x H x W]``.
 
     Height and width are dynamic.
 
     Raises:
         ExportError: onnxruntime's result is not torch's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_weights(network, folder / "fusion.safetensors")
+    _write_weights(network, _made(folder) / "fusion.safetensors")
+    _export_planes(network, folder / "fusion.onnx")
+    write_config(folder, {"kind": "fusion", "onnx": "fusion.onnx", "licence": "Apache-2.0"})
+
+
+def export_regulated(
+    network: RegulatedFusionNetwork, folder: Path, centroids: Mapping[str, NDArray[np.float32]], text_encoder: str
+) -> None:
+    """Write the regulated network: inputs ``thermal``, ``luma`` and ``prompt``, output ``fused``.
+
+    Planes are ``[1 x 1 x H x W]`` with dynamic height and width, the prompt is ``[2(M-1) x C * C * 9]``. What makes the
+    prompt of a text, adapter and predictors, lies beside in ``fusion.safetensors``.
+
+    Args:
+        network: trained.
+        folder: made if missing.
+        centroids: mean embedding of each task's wordings, ``[T]``.
+        text_encoder: name of the model that embeds the texts.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's.
+    """
+    # What is exported is what is stored: the graph holds one part of the folded layers, the file the other.
+    network = _rounded(network)
+    state = {f"centroids.{task}": torch.from_numpy(centroid) for task, centroid in centroids.items()}
+    _write_tensors({**network.state_dict(), **state}, _made(folder) / "fusion.safetensors")
     generator = torch.Generator().manual_seed(0)
+    text_width = next(iter(centroids.values())).size
     inputs, other = (
-        {name: torch.rand(1, 1, *size, generator=generator) for name in ("thermal", "luma")}
+        {
+            "thermal": torch.rand(1, 1, *size, generator=generator),
+            "luma": torch.rand(1, 1, *size, generator=generator),
+            "prompt": network.regulation.prompts(functional.normalize(torch.randn(1, text_width, generator=generator)))[
+                0
+            ].detach(),
+        }
         for size in ((96, 128), (75, 61))
     )
     height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
-    _export(network, inputs, other, "fused", folder / "fusion.onnx", dynamic_shapes=[{2: height, 3: width}] * 2)
+    shapes = [{2: height, 3: width}, {2: height, 3: width}, {}]
+    folded = FoldedFusionNetwork(network)
+    export_network(folded, inputs, other, "fused", folder / "fusion.onnx", dynamic_shapes=shapes)
+    files = {"onnx": "fusion.onnx", "weights": "fusion.safetensors", "text_encoder": text_encoder}
+    write_config(folder, {"kind": "fusion", **files, "licence": "Apache-2.0"})
+
+
+def export_fixed(network: RegulatedFusionNetwork, folder: Path, embedding: NDArray[np.float32]) -> None:
+    """Write a regulated network for one instruction, as :func:`export_base` writes the bare one.
+
+    The ablations, whose injections do not fold into a prompt, are evaluated in this form.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's.
+    """
+    _write_weights(network, _made(folder) / "fusion.safetensors")
+    _export_planes(FixedInstruction(network, torch.from_numpy(embedding)[None]), folder / "fusion.onnx")
     write_config(folder, {"kind": "fusion", "onnx": "fusion.onnx", "licence": "Apache-2.0"})
 
 
@@ -126,11 +204,8 @@ def export_detector(
     Raises:
         ExportError: onnxruntime's result is not torch's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_weights(network, folder / "detector.safetensors")
-    generator = torch.Generator().manual_seed(0)
-    inputs, other = ({"image": torch.rand(1, 3, *input_size, generator=generator)} for _ in range(2))
-    _export(DeployedBoxDetector(network), inputs, other, "predictions", folder / "detector.onnx")
+    _write_weights(network, _made(folder) / "detector.safetensors")
+    _export_image_network(DeployedBoxDetector(network), folder / "detector.onnx", "predictions", input_size)
     write_config(
         folder,
         {
@@ -141,3 +216,58 @@ def export_detector(
             "input_size": list(input_size),
         },
     )
+
+
+def export_segmentation(network: nn.Module, folder: Path, labels: Sequence[str], input_size: tuple[int, int]) -> None:
+    """Write the segmentation: input ``image [1 x 3 x H x W]``, output ``logits [1 x K x h x w]``, of fixed size.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's.
+    """
+    _write_weights(network, _made(folder) / "segmentation.safetensors")
+    _export_image_network(network, folder / "segmentation.onnx", "logits", input_size)
+    content = {"kind": "segmentation", "onnx": "segmentation.onnx", "labels": ["background", *labels]}
+    write_config(folder, {**content, "input_size": list(input_size), "licence": "Apache-2.0"})
+
+
+def export_saliency(network: SaliencyNetwork, folder: Path, input_size: tuple[int, int]) -> None:
+    """Write the saliency: input ``image [1 x 3 x H x W]``, output ``saliency [1 x 1 x h x w]`` in 0..1, of fixed size.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's.
+    """
+    _write_weights(network, _made(folder) / "saliency.safetensors")
+    _export_image_network(DeployedSaliencyNetwork(network), folder / "saliency.onnx", "saliency", input_size)
+    content = {"kind": "saliency", "onnx": "saliency.onnx", "input_size": list(input_size), "licence": "Apache-2.0"}
+    write_config(folder, content)
+
+
+def _rounded(network: RegulatedFusionNetwork) -> RegulatedFusionNetwork:
+    """Return a copy on the CPU whose weights are those of half precision."""
+    copied = copy.deepcopy(network).eval().cpu()
+    with torch.no_grad():
+        for value in (*copied.parameters(), *copied.buffers()):
+            if value.is_floating_point():
+                value.copy_(value.half().float())
+    return copied
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _export_image_network(network: nn.Module, path: Path, output: str, input_size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs, other = ({"image": torch.rand(1, 3, *input_size, generator=generator)} for _ in range(2))
+    export_network(network, inputs, other, output, path, half=True)
+
+
+def _export_planes(network: nn.Module, path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs, other = (
+        {name: torch.rand(1, 1, *size, generator=generator) for name in ("thermal", "luma")}
+        for size in ((96, 128), (75, 61))
+    )
+    height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
+    export_network(network, inputs, other, "fused", path, dynamic_shapes=[{2: height, 3: width}] * 2)

@@ -1,4 +1,4 @@
-"""Stores the large weights of an ONNX graph in 8 bit; what is computed with them stays in 32."""
+"""Stores the large weights of an ONNX graph in 8 or 16 bit; what is computed with them stays in 32."""
 
 from __future__ import annotations
 
@@ -42,6 +42,35 @@ def quantize_weights(source: Path, target: Path) -> None:
             model.graph.initializer.remove(stored)
             replace = _matrix if node.op_type == "MatMul" else _table
             nodes += replace(model.graph, node, numpy_helper.to_array(stored))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, target)
+
+
+def halve_weights(source: Path, target: Path) -> None:
+    """Write a graph whose large weights are stored in half precision and restored when it is loaded.
+
+    Engines compute the conversion of a constant once. The file is half as large, and holds what the
+    ``*.safetensors`` beside it hold.
+
+    Args:
+        source: a graph in fp32, whose weights are inside the file.
+        target: file to write.
+    """
+    model = onnx.load(source)
+    large = [
+        entry
+        for entry in model.graph.initializer
+        if entry.data_type == onnx.TensorProto.FLOAT and np.prod(entry.dims) >= _SMALLEST_ARRAY
+    ]
+    restored = []
+    for weight in large:
+        half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{weight.name}_half")
+        model.graph.initializer.remove(weight)
+        model.graph.initializer.append(half)
+        restored.append(helper.make_node("Cast", [half.name], [weight.name], to=onnx.TensorProto.FLOAT))
+    nodes = [*restored, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)

@@ -45,6 +45,52 @@ def test_says_the_same_twice_and_for_an_image_alone_or_in_a_batch():
     torch.testing.assert_close(alone, first[1:2], rtol=1e-4, atol=1e-5)
 
 
+def test_without_feature_fusion_the_features_go_straight_on():
+    torch.manual_seed(0)
+    network = BaseFusionNetwork(4, 2, feature_fusion=False).eval()
+    thermal, luma = planes(16, 20)
+    with torch.no_grad():
+        features = torch.cat((network.thermal_encoder(thermal), network.luma_encoder(luma)), 1)
+        expected = (torch.tanh(network.reconstruction(network.decoder(features))) + 1) / 2
+        torch.testing.assert_close(network(thermal, luma), expected)
+    full, bare = (
+        sum(parameter.numel() for parameter in BaseFusionNetwork(8, 4, feature_fusion=kept).parameters())
+        for kept in (True, False)
+    )
+    assert full - bare == 2 * ((16 * 32 + 32) + (32 * 16 + 16)) + 2 * ((16 * 32 * 9 + 32) + (32 * 16 * 9 + 16))
+
+
+def test_adjustments_change_what_the_next_block_sees():
+    torch.manual_seed(0)
+    encoder = BaseFusionNetwork(4, 3).eval().thermal_encoder
+    plane, seen = planes(12, 14)[0], []
+
+    def doubled(features):
+        seen.append(features)
+        return 2 * features
+
+    with torch.no_grad():
+        features = encoder.blocks[0](encoder.head(plane))
+        expected = encoder.blocks[2](encoder.blocks[1](2 * features))
+        torch.testing.assert_close(encoder(plane, [doubled]), expected)
+        torch.testing.assert_close(seen[0], features)
+        assert torch.equal(encoder(plane, [lambda same: same] * 3), encoder(plane))
+
+
+def test_each_encoder_has_its_own_adjustments():
+    torch.manual_seed(0)
+    network = BaseFusionNetwork(4, 2).eval()
+    thermal, luma = planes(12, 14)
+    calls = []
+
+    def noted(name):
+        return lambda features: calls.append(name) or features
+
+    with torch.no_grad():
+        network(thermal, luma, [noted("thermal")], [noted("luma")])
+    assert calls == ["thermal", "luma"]
+
+
 def test_every_parameter_learns():
     torch.manual_seed(0)
     network = BaseFusionNetwork().train()

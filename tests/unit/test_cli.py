@@ -104,17 +104,47 @@ def test_fuse_detects_and_draws(files, capsys):
     assert cv2.imread(str(files / "overlay.jpg")).shape == (96, 128, 3)
 
 
-def test_fuse_says_which_model_is_missing_for_a_task(files, capsys):
-    assert main(fuse(files, "thermal.png", "rgb.png", "fused.png", "--instruction", "segmentation")) == 0
-    assert "no model for segmentation" in capsys.readouterr().err
+def test_fuse_writes_segmentation_and_saliency_beside_the_image(files, known_models, monkeypatch, capsys):
+    monkeypatch.setenv("IRVF_MODEL_PATH", str(Path(known_models.segmentation).parent))
+    bright = np.zeros((96, 128, 3), np.uint8)
+    bright[20:60, 30:90] = (30, 20, 250)  # red in OpenCV's order: a person to the known network
+    cv2.imwrite(str(files / "rgb.png"), bright)
+    cv2.imwrite(str(files / "thermal.png"), np.zeros((96, 128), np.uint8))
+    assert main(fuse(files, "thermal.png", "rgb.png", "out.jpg", "--instruction", "segmentation")) == 0
+    assert "out_segmentation.png (0 background, 1 person, 2 bicycle, 3 car)" in capsys.readouterr().out
+    segmentation = cv2.imread(str(files / "out_segmentation.png"), cv2.IMREAD_UNCHANGED)
+    assert segmentation.shape == (96, 128)
+    assert (segmentation[25:55, 35:85] == 1).all()
+    assert not segmentation[65:].any()
+    assert main(fuse(files, "thermal.png", "rgb.png", "out.jpg", "--instruction", "saliency")) == 0
+    saliency = cv2.imread(str(files / "out_saliency.png"), cv2.IMREAD_UNCHANGED)
+    assert abs(int(saliency[40, 60]) - 100) <= 2
+    assert saliency[80:].max() == 0
 
 
-def test_fuse_needs_no_detector_to_view(files, monkeypatch, tmp_path):
-    broken = tmp_path / "models" / "detector"
+def test_fuse_follows_the_instruction(files, known_models, capsys):
+    cv2.imwrite(str(files / "thermal.png"), np.full((96, 128), 200, np.uint8))
+    cv2.imwrite(str(files / "rgb.png"), np.full((96, 128, 3), 40, np.uint8))
+    for text, source, grey in (
+        ("viewing", "text", 40),
+        ("detect", "text", 200),
+        ("do not detect anything", "task", 40),
+    ):
+        options = ("--model", known_models.fusion, "--instruction", text)
+        assert main(fuse(files, "thermal.png", "rgb.png", "fused.png", *options)) == 0
+        assert f"prompt of the {source}" in capsys.readouterr().out
+        np.testing.assert_allclose(cv2.imread(str(files / "fused.png")).astype(int), grey, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["detector", "segmentation", "saliency"])
+def test_fuse_needs_no_task_network_to_view(files, monkeypatch, tmp_path, refusal, kind):
+    broken = tmp_path / "models" / kind
     broken.mkdir(parents=True)
-    (broken / "config.yaml").write_text("kind: detector\n")
+    (broken / "config.yaml").write_text(f"kind: {kind}\n")
     monkeypatch.setenv("IRVF_MODEL_PATH", str(broken.parent))
     assert main(fuse(files)) == 0
+    task = "detection" if kind == "detector" else kind
+    assert "onnx" in refusal(*fuse(files, "thermal.png", "rgb.png", "fused.png", "--instruction", task))
 
 
 def test_fuse_names_files_that_cannot_be_used(files, refusal):
@@ -213,22 +243,25 @@ def test_bag_leaves_nothing_when_an_image_is_damaged(pair_folder, tmp_path, caps
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_evaluate_prints_a_row_for_each_fusion(pair_folder, capsys):
+def test_evaluate_prints_a_row_for_each_fusion(pair_folder, tmp_path, capsys):
     pytest.importorskip("pycocotools", reason="irvf evaluate needs pycocotools")
-    root = pair_folder(("a", "b", "c"))
-    arguments = ["--data", str(root), "--set", "street", "--from", "b", "--methods", "max", "average"]
-    assert main(["evaluate", "fusion", *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 pairs of street, b to c"
-    assert lines[2] == "| fusion | EN | SD | SF | SSIM | Q_AB/F |"
-    assert [line.split("|")[1].strip() for line in lines[4:]] == ["max", "average"]
-    values = [[float(value) for value in line.split("|")[2:-1]] for line in lines[4:]]
-    assert values[0][1] > values[1][1]  # taking the maximum keeps more contrast than the mean
+    pytest.importorskip("matplotlib", reason="irvf evaluate needs matplotlib")
+    root, output = pair_folder(("a", "b", "c")), tmp_path / "measured"
+    arguments = ["--data", str(root), "--from", "street=b", "--methods", "max", "average", "--output", str(output)]
+    assert main(["evaluate", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "## street: 2 pairs, `b` to `c`" in said
+    lines = said[said.index("### Fusion quality") : said.index("Their intervals")].splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if "|" in line}
+    deviation = [float(rows[name][2].strip(" *")) for name in ("max", "average")]
+    assert deviation[0] > deviation[1]  # taking the maximum keeps more contrast than the mean
+    assert f"written: {output / 'report.md'}" in said
 
 
 def test_evaluate_names_a_set_that_is_not_there(pair_folder, capsys):
     pytest.importorskip("pycocotools", reason="irvf evaluate needs pycocotools")
-    assert main(["evaluate", "fusion", "--data", str(pair_folder()), "--set", "harbour"]) == 2
+    pytest.importorskip("matplotlib", reason="irvf evaluate needs matplotlib")
+    assert main(["evaluate", "--data", str(pair_folder()), "--set", "harbour"]) == 2
     assert "harbour" in capsys.readouterr().err
 
 
@@ -243,7 +276,14 @@ def test_the_doctor_finds_nothing_wrong_here(installed, capsys):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "!!" not in said
-    for subject in ("numpy", "model irvf", "model detector", "engine onnxruntime, irvf", "ROS 2"):
+    for subject in (
+        "numpy",
+        "model irvf",
+        "model detector",
+        "engine onnxruntime, irvf",
+        "engine auto, saliency",
+        "ROS 2",
+    ):
         assert subject in said
 
 

@@ -23,7 +23,7 @@ def painted(box=BOX, color=(255, 255, 255), label=0, size=(120, 160)):
     x_min, y_min, x_max, y_max = box
     image[y_min:y_max, x_min:x_max] = color
     boxes, labels = np.array([box], np.float32), np.array([label], np.int64)
-    return LabelledImage([image, image], boxes, labels, np.empty((0, 4), np.float32))
+    return LabelledImage([image, image], boxes, labels, np.empty((0, 4), np.float32), f"image of {label}")
 
 
 def extent(mask):
@@ -81,6 +81,7 @@ def test_windows_keep_boxes_on_their_pixels():
     for seed in range(80):
         window = cut_window(painted(), 96, 80, (0.6, 1.6), np.random.default_rng(seed))
         assert window.image.shape == (80, 96, 3)
+        assert window.names == ("image of 0",)
         for box in window.boxes:
             np.testing.assert_allclose(box, extent(window.image[..., 0] > BRIGHT), atol=1.5)
             kept += 1
@@ -140,6 +141,8 @@ def test_mosaics_keep_boxes_and_classes_on_their_pixels():
     for seed in range(30):
         window = compose_mosaic(scenes, 160, (0.6, 1.2), np.random.default_rng(seed))
         assert window.image.shape == (160, 160, 3)
+        assert len(window.names) == 4
+        assert {f"image of {label}" for label in window.labels} <= set(window.names)
         drawn = np.zeros((160, 160), bool)
         outline = 0.0
         for box in (*window.boxes, *window.ignored):
@@ -163,6 +166,11 @@ def test_rare_classes_are_visited_as_often_as_common_ones():
     windows = [cut_window(scene, 64, 64, (1.0, 1.0), np.random.default_rng(seed)) for seed in range(200)]
     # A window around the rare one in a quarter of all cases, and by chance in a few more.
     assert sum(1 in window.labels for window in windows) > 35
+
+
+def test_no_strength_changes_nothing():
+    image = painted(color=(200, 90, 30)).variants[0]
+    np.testing.assert_allclose(adjust_tones(image, np.random.default_rng(0), 0.0).astype(int), image, atol=1)
 
 
 def test_tones_change_but_nothing_moves():

@@ -26,9 +26,10 @@ from transformers import (
 from irvf.cli.__main__ import main
 from irvf.engines.factory import create_engine
 from irvf.instruction.encoder import MAX_TOKENS, SentenceEncoder
+from irvf.instruction.transformers_encoder import TransformersEncoder
 from irvf.training import text_encoder
 from irvf.training.export import ExportError
-from irvf.training.text_encoder import TransformersEncoder, export_text_encoder
+from irvf.training.text_encoder import export_text_encoder
 from irvf.training.wordings import load_wordings
 
 WIDTH = 32

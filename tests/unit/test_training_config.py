@@ -1,12 +1,16 @@
 """Configuration files of the trainings: what is taken, and that what is wrong is named."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from irvf.training.base import BaseTrainingConfig, CropPhase
 from irvf.training.config import load_config
-from irvf.training.detector import DetectorTrainingConfig
+from irvf.training.pair_windows import WindowPhase
+from irvf.training.regulation import RegulationTrainingConfig
+from irvf.training.scenes import Annotation
+from irvf.training.task_networks import TasksTrainingConfig
 
 SHIPPED = Path(__file__).parents[2] / "config" / "training"
 
@@ -46,9 +50,64 @@ def test_lists_and_mappings(load):
     assert config.first_held == {"a": "007"}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("base", BaseTrainingConfig), ("detector", DetectorTrainingConfig)])
-def test_the_shipped_files_load(name, kind):
-    assert load_config(kind, SHIPPED / f"{name}.yaml").first_held["msrs"]
+def test_nested_sections_and_windows(load):
+    config = load(
+        "windows:\n- {until: 1, size: [64, 96], batch: 2}\nannotation: {labels: [cat]}\n", RegulationTrainingConfig
+    )
+    assert config.windows == (WindowPhase(1.0, (64, 96), 2),)
+    assert config.annotation == Annotation(labels=("cat",))
+    tasks = load("saliency: {steps: 7}\n", TasksTrainingConfig)
+    assert tasks.saliency.steps == 7
+    assert tasks.segmentation == TasksTrainingConfig().segmentation
+
+
+SHIPPED_FILES = {
+    "base": BaseTrainingConfig,
+    "regulation": RegulationTrainingConfig,
+    "ablation/model_1_base": BaseTrainingConfig,
+    "ablation/model_1": RegulationTrainingConfig,
+    "ablation/model_2": RegulationTrainingConfig,
+    "ablation/model_3": BaseTrainingConfig,
+    "ablation/model_4": RegulationTrainingConfig,
+    "ablation/model_5": RegulationTrainingConfig,
+    "ablation/model_6": RegulationTrainingConfig,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), SHIPPED_FILES.items())
+def test_the_shipped_files_load_and_hold_the_same_block_back(name, kind):
+    config = load_config(kind, SHIPPED / f"{name}.yaml")
+    assert config.first_held == {"msrs": "01298N", "roadscene": "FLIR_08914"}
+    assert set(config.first_held) <= set(config.datasets)
+
+
+def test_the_shipped_task_networks_hold_the_same_block_back():
+    config = load_config(TasksTrainingConfig, SHIPPED / "tasks.yaml")
+    for task in (config.detection, config.segmentation, config.saliency):
+        assert task.first_held == {"msrs": "01298N"}
+
+
+def test_every_shipped_file_is_tested():
+    found = {path.relative_to(SHIPPED).with_suffix("").as_posix() for path in SHIPPED.rglob("*.yaml")}
+    assert found == {*SHIPPED_FILES, "tasks"}
+
+
+def test_every_ablation_changes_one_thing():
+    full = load_config(RegulationTrainingConfig, SHIPPED / "regulation.yaml")
+    expected = {
+        "1": {"base": "runs/model_1_base/model", "feature_fusion": False},
+        "2": {"injection": "none"},
+        "4": {"injection": "added"},
+        "5": {"injection": "concatenated"},
+        "6": {"injection": "text_only"},
+    }
+    for model, changes in expected.items():
+        config = load_config(RegulationTrainingConfig, SHIPPED / "ablation" / f"model_{model}.yaml")
+        assert config == dataclasses.replace(full, **changes)
+    base = load_config(BaseTrainingConfig, SHIPPED / "base.yaml")
+    assert load_config(BaseTrainingConfig, SHIPPED / "ablation" / "model_3.yaml") == base
+    without = load_config(BaseTrainingConfig, SHIPPED / "ablation" / "model_1_base.yaml")
+    assert without == dataclasses.replace(base, feature_fusion=False)
 
 
 @pytest.mark.parametrize(

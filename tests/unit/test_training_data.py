@@ -110,9 +110,11 @@ def test_a_step_has_the_same_batch_however_often_it_is_drawn():
     rng = np.random.default_rng(0)
     pairs = [tuple(rng.integers(0, 256, (2, 150, 150), dtype=np.uint8)) for _ in range(3)]
     config = BaseTrainingConfig(steps=100)
-    thermal, luma = sample_batch(pairs, config, 7)
+    thermal, luma, chosen = sample_batch(pairs, config, 7)
     again, other = sample_batch(pairs, config, 7)[0], sample_batch(pairs, config, 8)[0]
     assert thermal.shape == luma.shape == (6, 1, 96, 96)
+    assert len(chosen) == 6
+    assert set(chosen) <= {0, 1, 2}
     assert (thermal == again).all()
     assert not (thermal == other).all()
     assert thermal.min() >= 0

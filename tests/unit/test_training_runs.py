@@ -1,14 +1,18 @@
 """`irvf train` on a tiny folder: from images to a model folder, interrupted, resumed, and failing."""
 
+import re
+
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from irvf.cli.__main__ import main
-from irvf.models import load_model
 from irvf.pipeline import image_fusion
-from irvf.training import base
+from irvf.training import base, detector
 from irvf.training.base import BaseTrainingConfig, CropPhase, train_base
+from irvf.training.config import load_config
 from irvf.training.detector import DetectorTrainingConfig, train_detector
 
 TINY = BaseTrainingConfig(channels=4, blocks=1, steps=6, crops=(CropPhase(1.0, 16, 2),), save_every=2)
@@ -17,19 +21,6 @@ TINY_YAML = "channels: 4\nblocks: 1\nsteps: 600\nsave_every: 1\ncrops:\n- {until
 
 def weights(network):
     return torch.cat([value.flatten().float() for value in network.state_dict().values()])
-
-
-def test_the_command_makes_a_model_that_fuses(pair_folder, tmp_path, capsys, scene):
-    config = tmp_path / "tiny.yaml"
-    config.write_text(TINY_YAML)
-    data, output, model = pair_folder(), tmp_path / "run", tmp_path / "trained"
-    arguments = [f"--data={data}", f"--config={config}", f"--output={output}", f"--model={model}", "--steps=2"]
-    assert main(["train", "base", *arguments]) == 0
-    assert str(model) in capsys.readouterr().out
-    assert (output / "log.csv").read_text().splitlines()[-1].startswith("2,")
-    assert load_model(str(model), "fusion").onnx.is_file()
-    thermal, rgb = scene(50, 61)
-    assert image_fusion(str(model))(thermal, rgb).shape == rgb.shape
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pair_folder, tmp_path, monkeypatch):
@@ -61,16 +52,20 @@ def test_another_seed_gives_another_network(pair_folder, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(pair_folder, tmp_path, capsys, monkeypatch):
-    output, config = tmp_path / "run", tmp_path / "tiny.yaml"
+    output, config, data = tmp_path / "run", tmp_path / "tiny.yaml", pair_folder()
     config.write_text(TINY_YAML)
-    command = ["train", "base", f"--data={pair_folder()}", f"--config={config}", f"--output={output}"]
-    assert main([*command, "--steps=2", f"--model={tmp_path / 'first'}"]) == 0
+    train_base(data, output, load_config(BaseTrainingConfig, config, steps=2))
     before = (output / "checkpoint.safetensors").read_bytes()
     sample = base.sample_batch
-    monkeypatch.setattr(base, "sample_batch", lambda *arguments: [planes * torch.nan for planes in sample(*arguments)])
-    assert main(command) == 2
+
+    def spoilt(*arguments):
+        thermal, luma, choices = sample(*arguments)
+        return thermal * torch.nan, luma, choices
+
+    monkeypatch.setattr(base, "sample_batch", spoilt)
+    assert main(["train", "base", f"--data={data}", f"--config={config}", f"--output={output}"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "loss is nan at step 2" in said
+    assert re.search(r"loss is nan at step 2, on [abc], [abc]; ", said)
     assert "checkpoint.safetensors" in said
     assert (output / "checkpoint.safetensors").read_bytes() == before
     assert not (output / "model").exists()
@@ -88,35 +83,68 @@ def test_holding_everything_back_is_refused(pair_folder, tmp_path):
         train_base(pair_folder(), tmp_path, BaseTrainingConfig(first_held={"street": "a"}))
 
 
-@pytest.fixture
-def labelled(pair_folder):
-    data = pair_folder(("a", "b"))
-    for name in ("a", "b"):
-        file = data / "street" / "boxes_fusion" / f"{name}.txt"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("1 0.62 0.54 0.25 0.42\n")
-    return data
-
-
 def detector_config(**changes):
     return DetectorTrainingConfig(
-        **{"dataset": "street", "fusions": ("max",), "steps": 2, "batch": 2, "side": 64, "save_every": 1, **changes}
+        **{"dataset": "street", "fusions": ("max",), "steps": 3, "batch": 2, "side": 64, "save_every": 1, **changes}
     )
 
 
-def test_the_detector_trains_and_resumes(labelled, tmp_path):
-    fusers = [image_fusion("max")]
-    whole = train_detector(labelled, tmp_path / "run", detector_config(), fusers)
+def test_a_resumed_detector_ends_where_an_uninterrupted_one_does(labelled_folder, tmp_path, monkeypatch):
+    data, fusers, sample = labelled_folder(), [image_fusion("max", 1)], detector.sample_windows
+    whole = train_detector(data, tmp_path / "whole", detector_config(), fusers)
     assert not whole.training
-    again = train_detector(labelled, tmp_path / "run", detector_config(), fusers)  # nothing left to do
-    assert torch.equal(weights(again), weights(whole))
-    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
+
+    def interrupted(scenes, config, step):
+        if step == 2:
+            raise KeyboardInterrupt
+        return sample(scenes, config, step)
+
+    monkeypatch.setattr(detector, "sample_windows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(data, tmp_path / "run", detector_config(), fusers)
+    monkeypatch.setattr(detector, "sample_windows", sample)
+    torch.testing.assert_close(
+        weights(train_detector(data, tmp_path / "run", detector_config(), fusers)), weights(whole)
+    )
+    again = train_detector(data, tmp_path / "run", detector_config(), fusers)  # nothing left to do
+    torch.testing.assert_close(weights(again), weights(whole))
+    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 3
+    with pytest.raises(ValueError, match=r"other settings \(mosaic_share\)"):
+        train_detector(data, tmp_path / "run", detector_config(mosaic_share=0.9), fusers)
 
 
-def test_a_bad_label_file_stops_the_detector_before_it_starts(labelled, tmp_path):
-    (labelled / "street" / "boxes_fusion" / "b.txt").write_text("9 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(ValueError, match=r"b\.txt:1: class 9 is unknown"):
-        train_detector(labelled, tmp_path / "run", detector_config(), [image_fusion("max")])
+def test_a_loss_of_the_detector_that_is_not_finite_names_its_images(labelled_folder, tmp_path, monkeypatch):
+    loss = detector.detection_loss
+    monkeypatch.setattr(detector, "detection_loss", lambda *arguments: loss(*arguments) * torch.inf)
+    config = detector_config(mosaic_share=1.0)
+    with pytest.raises(
+        FloatingPointError, match=r"detector: loss is inf at step 0, on ([abc], ){7}[abc]; no checkpoint"
+    ):
+        train_detector(labelled_folder(), tmp_path, config, [image_fusion("max", 1)])
+
+
+def test_bad_label_files_stop_the_detector_before_it_starts(labelled_folder, tmp_path):
+    data = labelled_folder()
+    (data / "street" / "boxes_fusion" / "b.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+    (data / "street" / "boxes_fusion" / "c.txt").write_text("a line\n")
+    with pytest.raises(ValueError, match=r"2 pairs .*b\.txt:1: class 9 is unknown.*c\.txt:1: 'a line'"):
+        train_detector(data, tmp_path / "run", detector_config(), [image_fusion("max", 1)])
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_pairs_stop_the_base_before_it_starts(pair_folder, tmp_path, capsys):
+    data, output = pair_folder(), tmp_path / "run"
+    command = ["train", "base", f"--data={data}", f"--output={output}"]
+    (data / "street" / "rgb" / "a.png").write_bytes(b"no image")
+    cv2.imwrite(str(data / "street" / "thermal" / "b.png"), np.zeros((20, 30), np.uint8))
+    assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    for fault in ("2 pairs cannot be used", "a.png is not a readable image", "street/b: thermal is 30x20, RGB 64x48"):
+        assert fault in said
+    (data / "street" / "thermal" / "c.png").unlink()
+    assert main(command) == 2
+    assert "no partner of the same name: street/c" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_an_unusable_folder_is_one_line(tmp_path, capsys):
@@ -136,15 +164,13 @@ def test_a_run_with_other_data_or_settings_is_not_taken_for_this_one(pair_folder
         train_base(data, tmp_path / "run", TINY)
 
 
-def test_a_run_can_start_from_the_weights_of_a_model_folder(pair_folder, tmp_path, capsys):
-    config, first, second = tmp_path / "tiny.yaml", tmp_path / "first", tmp_path / "second"
-    config.write_text(TINY_YAML.replace("save_every", "learning_rate: 0.0\npeak_learning_rate: 0.0\nsave_every"))
-    command = ["train", "base", f"--data={pair_folder()}", f"--config={config}", "--steps=1"]
-    assert main([*command, f"--output={first}"]) == 0
-    weights_file = first / "model" / "fusion.safetensors"
-    assert main([*command, f"--output={second}", "--seed=7", f"--init={weights_file}"]) == 0
-    start, end = load_file(weights_file), load_file(second / "model" / "fusion.safetensors")
-    learned = [name for name in start if "running" not in name and "num_batches" not in name]
-    assert all(torch.equal(start[name], end[name]) for name in learned)  # a learning rate of 0 keeps them
-    assert main([*command, f"--output={tmp_path / 'third'}", f"--init={config}"]) == 2
-    assert "does not hold the weights" in capsys.readouterr().err
+def test_a_run_can_start_from_the_weights_of_a_model_folder(exported, pair_folder, tmp_path):
+    unchanged = {"channels": 4, "blocks": 2, "steps": 1, "seed": 7, "learning_rate": 0.0, "peak_learning_rate": 0.0}
+    config = BaseTrainingConfig(**{**vars(TINY), **unchanged})
+    data, start = pair_folder(), exported.root / "base" / "fusion.safetensors"
+    end = train_base(data, tmp_path / "run", config, initial=start).state_dict()
+    learned = [name for name in end if "running" not in name and "num_batches" not in name]
+    stored = load_file(start)
+    assert all(torch.equal(stored[name].float(), end[name]) for name in learned)
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        train_base(data, tmp_path / "other", config, initial=exported.root / "base" / "config.yaml")
