@@ -154,3 +154,12 @@ def training_settings(config: Any, pairs: Sequence[PairFiles], initial: Path | N
     del settings["steps"], settings["save_every"]
     names = [f"{pair.dataset}/{pair.name}" for pair in pairs]
     return {**settings, "initial": str(initial), "pairs": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+
+
+def weights_digest(networks: Sequence[nn.Module]) -> str:
+    """Return a digest of frozen networks' weights: a run that others took part in is not resumed."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for value in network.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -22,7 +22,7 @@ from irvf.training.averaging import follow_average
 from irvf.training.data import find_pairs, hold_back
 from irvf.training.detection_loss import detection_loss
 from irvf.training.instruction_embeddings import Instructions
-from irvf.training.loop import Loop, StepLoss, training_settings
+from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
 from irvf.training.losses import signed_gradients
 from irvf.training.mask_losses import saliency_loss, segmentation_loss
 from irvf.training.pair_windows import PairBatch, WindowPhase, cut_windows, merge_chroma
@@ -215,9 +215,10 @@ def train_regulation(
     )
     _center_texts(regulation, instructions.centroids())
     network = RegulatedFusionNetwork(base.to(where), regulation).eval()
-    for frozen in (base, networks.detection, networks.segmentation, networks.saliency):
-        frozen.to(where).eval().requires_grad_(requires_grad=False)
-        frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    frozen = (base, networks.detection, networks.segmentation, networks.saliency)
+    for module in frozen:
+        module.to(where).eval().requires_grad_(requires_grad=False)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     regulation.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def sample(step: int, *, shared: bool = False) -> tuple[str, PairBatch, Tensor]:
@@ -245,7 +246,7 @@ def train_regulation(
             task_loss(task, fused, batch, networks, config, progress=step / config.steps), batch.names, task
         )
 
-    settings = training_settings(config, training, None)
+    settings = {**training_settings(config, training, None), "frozen": weights_digest(frozen)}
     loop = Loop("regulation", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     follow = partial(follow_average, average, regulation, config.average_decay)
     modules = {"regulation": regulation, "average": average}

@@ -9,7 +9,7 @@ from torch import nn
 
 from irvf.training.base import BaseTrainingConfig
 from irvf.training.data import find_pairs
-from irvf.training.loop import Loop, StepLoss, training_settings
+from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
 
 SETTINGS = {"seed": 1}
 
@@ -170,3 +170,12 @@ def test_settings_are_the_configuration_without_its_length_and_the_pairs(pair_fo
     assert training_settings(BaseTrainingConfig(seed=9), pairs, None) != settings
     assert training_settings(BaseTrainingConfig(), pairs[:1], None) != settings
     assert training_settings(BaseTrainingConfig(), pairs, pairs[0].rgb) != settings
+
+
+def test_the_digest_of_frozen_weights_follows_every_weight():
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    second.load_state_dict(first.state_dict())
+    assert weights_digest([first]) == weights_digest([second])
+    with torch.no_grad():
+        second.bias[1] += 1e-6
+    assert weights_digest([first]) != weights_digest([second])
