@@ -43,10 +43,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         stage.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
         stage.add_argument("--threads", type=int, default=0, help="of the CPU; 0 takes all cores")
         stage.set_defaults(run=partial(_run, function))
-        if name != "regulation":
-            stage.add_argument(
-                "--init", type=Path, help="weights to start from, e.g. models/irvf-base/fusion.safetensors"
-            )
+        stage.add_argument("--init", type=Path, help="weights to start from, e.g. models/irvf-base/fusion.safetensors")
         if name == "tasks":
             stage.add_argument("--only", choices=TASK_NETWORKS, help="train one network instead of all three")
 
@@ -139,6 +136,7 @@ def _train_regulation(arguments: argparse.Namespace) -> None:
         networks=networks,
         instructions=instructions,
         device=arguments.device,
+        initial=arguments.init,
     )
     if not arguments.writes:
         return

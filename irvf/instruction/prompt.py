@@ -19,6 +19,8 @@ from irvf.models import ModelError
 
 Vector = NDArray[np.float32]
 
+TASK_SHARE = 0.75
+"""Of the mean wording of its task in what stands for a text; the rest is the text's own embedding."""
 _BRANCHES = ("thermal", "luma")
 _KERNEL = 9
 _CENTROID = "centroids."
@@ -86,9 +88,9 @@ class Prompter:
     def __call__(self, text: str, task: str) -> Prompt:
         """Return the prompt of an instruction.
 
-        A text makes its own prompt when the mean wording that it is nearest to (cosine) is its task's, or its task has
-        none. Where it is nearer to another task's, as a negation may be ("do not detect anything" is viewing), the mean
-        wording of its task makes the prompt.
+        Where the mean wording that the text is nearest to (cosine) is its task's, the prompt is made of both, so that
+        two wordings of a wish give nearly the same image. Where it is nearer to another task's, as a negation may be
+        ("do not detect anything" is viewing), the mean wording alone makes it; where the task has none, the text does.
 
         Args:
             text: the instruction.
@@ -100,9 +102,12 @@ class Prompter:
         embedding = self._encoder(text)
         if not np.isfinite(embedding).all():
             raise ValueError(f"the text encoder cannot read {text!r}: its embedding is not finite")
-        if task not in self._centroids or self._nearest(embedding) == task:
+        if task not in self._centroids:
             return Prompt("text", self._values(embedding))
-        return Prompt("task", self._values(self._centroids[task]))
+        centroid = self._centroids[task]
+        if self._nearest(embedding) == task:
+            return Prompt("text", self._values(_unit(TASK_SHARE * _unit(centroid) + (1 - TASK_SHARE) * embedding)))
+        return Prompt("task", self._values(centroid))
 
     def _nearest(self, embedding: Vector) -> str:
         return max(self._centroids, key=lambda name: _cosine(embedding, self._centroids[name]))
@@ -174,6 +179,11 @@ class _Tensors:
                 f"with {np.count_nonzero(~np.isfinite(tensor))} that are not finite"
             )
         return tensor.astype(np.float32)
+
+
+def _unit(vector: Vector) -> Vector:
+    length = float(np.linalg.norm(vector))
+    return vector / np.float32(length) if length else vector
 
 
 def _cosine(first: Vector, second: Vector) -> float:

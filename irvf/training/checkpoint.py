@@ -76,14 +76,20 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Opt
     return int(metadata["step"])
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path, prefix: str = "") -> None:
     """Start a network from weights that a model folder holds (``*.safetensors``).
+
+    Args:
+        network: to start.
+        path: file.
+        prefix: of the network's tensors in it; others are left out.
 
     Raises:
         ValueError: the file cannot be read, or holds the weights of another network.
     """
     try:
-        network.load_state_dict(load_file(path))
+        weights = load_file(path)
+        network.load_state_dict({key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)})
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} does not hold the weights of this network: {reason}") from error

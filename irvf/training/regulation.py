@@ -19,6 +19,7 @@ from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.prompt_injection import INJECTIONS
 from irvf.networks.task_regulation import RegulatedFusionNetwork, TaskOrientedRegulation
 from irvf.training.averaging import follow_average
+from irvf.training.checkpoint import load_weights
 from irvf.training.data import find_pairs, hold_back
 from irvf.training.detection_loss import detection_loss
 from irvf.training.instruction_embeddings import Instructions
@@ -181,6 +182,7 @@ def train_regulation(
     networks: TaskNetworks,
     instructions: Instructions,
     device: str = "cpu",
+    initial: Path | None = None,
 ) -> RegulatedFusionNetwork:
     """Train, resuming from ``output/checkpoint.safetensors`` when it is there.
 
@@ -192,6 +194,7 @@ def train_regulation(
         networks: of the tasks; frozen here.
         instructions: embeddings of the wordings that are trained on.
         device: torch device.
+        initial: weights of a regulated model folder to start from; None starts from the base network.
 
     Returns:
         The network with the averaged regulation, in evaluation mode.
@@ -213,7 +216,6 @@ def train_regulation(
         TaskOrientedRegulation(instructions.width, config.channels, config.blocks, config.injection).to(where)
         for _ in range(2)
     )
-    _center_texts(regulation, instructions.centroids())
     network = RegulatedFusionNetwork(base.to(where), regulation).eval()
     frozen = (base, networks.detection, networks.segmentation, networks.saliency)
     for module in frozen:
@@ -235,7 +237,11 @@ def train_regulation(
         rng = step_generator(config.seed + 1, step, shared=shared)
         return task, batch, torch.from_numpy(instructions.draw(task, len(batch.thermal), rng)).to(where)
 
-    _calibrate(network, [sample(step, shared=True)[1:] for step in range(_CALIBRATION_STEPS)])
+    if initial is None:
+        _center_texts(regulation, instructions.centroids())
+        _calibrate(network, [sample(step, shared=True)[1:] for step in range(_CALIBRATION_STEPS)])
+    else:
+        load_weights(regulation, initial, prefix="regulation.")
     average.load_state_dict(regulation.state_dict())
     optimizer = torch.optim.Adam(_parameter_groups(regulation, config), betas=(config.momentum, 0.999))
 
@@ -246,7 +252,7 @@ def train_regulation(
             task_loss(task, fused, batch, networks, config, progress=step / config.steps), batch.names, task
         )
 
-    settings = {**training_settings(config, training, None), "frozen": weights_digest(frozen)}
+    settings = {**training_settings(config, training, initial), "frozen": weights_digest(frozen)}
     loop = Loop("regulation", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     follow = partial(follow_average, average, regulation, config.average_decay)
     modules = {"regulation": regulation, "average": average}

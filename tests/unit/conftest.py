@@ -18,7 +18,7 @@ def _scene(rng, height, width):
     return thermal.astype(np.uint8), rgb.astype(np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scene():
     """Return a function that renders thermal ``[H x W]`` and RGB ``[H x W x 3]``, uint8."""
 
