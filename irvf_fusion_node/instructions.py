@@ -72,7 +72,7 @@ class InstructionDesk:
         if not reason:
             try:
                 self._pipeline.prompt(read.instruction(sequence))
-            except (RuntimeError, ValueError) as error:  # EngineError, and what torch raises
+            except Exception as error:  # noqa: BLE001 - an encoder of the user's own: whatever it raises is an answer
                 reason = f"the text encoder cannot read it: {error}"
         return Interpretation(read.text, None, (), 0.0, reason) if reason else read
 

@@ -155,7 +155,9 @@ METRICS = {
     "Q_MI": FusionMetric(normalized_information, "normalised mutual information, Hossny et al."),
     "Q_CB": FusionMetric(contrast_preservation, "contrast kept, Chen and Blum, planes stretched to 0..255"),
     "Q_CV": FusionMetric(
-        regional_distortion, "distortion, Chen and Varshney, planes stretched to 0..255", larger_is_better=False
+        regional_distortion,
+        "distortion, Chen and Varshney, planes stretched to 0..255, Mannos-Sakrison with 0.114 (some have 0.144)",
+        larger_is_better=False,
     ),
 }
 """Name -> metric."""

@@ -53,7 +53,8 @@ class Report:
         introduction = (
             f"Intervals: 95 %, percentile bootstrap over the images, {self.resamples} resamples, seed {self.seed}. "
             f"Differences are to `{BASELINE}`, paired by image; **bold** where the interval does not cross zero. "
-            "An arrow says whether a larger or a smaller figure is better."
+            "An arrow says whether a larger or a smaller figure is better. Frames that follow each other look alike, "
+            "so the intervals are rather too narrow. A figure is fair only on pairs that no training saw: see --from."
         )
         lines = ["# Evaluation", "", introduction, *self._ranking()]
         for result, figures in zip(self.results, self.figures, strict=True):

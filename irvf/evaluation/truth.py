@@ -109,6 +109,8 @@ def _read_mask(path: Path, shape: tuple[int, ...]) -> Image8:
         raise ValueError(
             f"{path} is {mask.shape[1]}x{mask.shape[0]}, its thermal image {shape[1]}x{shape[0]}; they must be equal"
         )
+    if 0 < mask.max() < 128:
+        raise ValueError(f"{path} has levels up to {mask.max()}; what is salient must be bright (255), the rest 0")
     return np.asarray(mask > 127, np.uint8)
 
 

@@ -46,7 +46,8 @@ class TransformersEncoder:
     """Any encoder or causal language model of ``transformers`` as a text encoder.
 
     Of a model with encoder and decoder, the encoder is taken. Of a text, the first
-    :data:`irvf.instruction.encoder.MAX_TOKENS` tokens are read. Weights keep the type in which they are stored.
+    :data:`irvf.instruction.encoder.MAX_TOKENS` tokens are read, fewer where the model takes fewer.
+    Weights keep the type in which they are stored.
 
     Args:
         name: a folder as ``save_pretrained`` writes it, or with ``download`` a name on the Hugging Face hub.
@@ -82,6 +83,8 @@ class TransformersEncoder:
         self.network = MeanPooling(model, normalize=normalize).eval().requires_grad_(requires_grad=False).to(device)
         self.width = int(model.config.hidden_size)
         self._device = device
+        limits = (MAX_TOKENS, self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
+        self._most_tokens = min(limit for limit in limits if limit)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings ``[N x T]``, a row for each text.
@@ -98,7 +101,7 @@ class TransformersEncoder:
         Raises:
             ValueError: a text has no tokens.
         """
-        entries = self.tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        entries = self.tokenizer(list(texts), truncation=True, max_length=self._most_tokens)["input_ids"]
         empty = [text for text, entry in zip(texts, entries, strict=True) if not entry]
         if empty:
             raise ValueError(f"the text {empty[0]!r} has no tokens")

@@ -41,7 +41,14 @@ def _write_weights(network: nn.Module, path: Path) -> None:
 def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write weights in half precision: to train on from there, that is enough, and a model folder stays small."""
     half = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
-    save_file({key: value.contiguous(memory_format=torch.contiguous_format) for key, value in half.items()}, path)
+    temporary = path.with_suffix(".part")
+    try:
+        contiguous = {key: value.contiguous(memory_format=torch.contiguous_format) for key, value in half.items()}
+        save_file(contiguous, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def export_network(
@@ -160,7 +167,6 @@ def export_regulated(
     # What is exported is what is stored: the graph holds one part of the folded layers, the file the other.
     network = _rounded(network)
     state = {f"centroids.{task}": torch.from_numpy(centroid) for task, centroid in centroids.items()}
-    _write_tensors({**network.state_dict(), **state}, _made(folder) / "fusion.safetensors")
     generator = torch.Generator().manual_seed(0)
     text_width = next(iter(centroids.values())).size
     inputs, other = (
@@ -176,7 +182,8 @@ def export_regulated(
     height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
     shapes = [{2: height, 3: width}, {2: height, 3: width}, {}]
     folded = FoldedFusionNetwork(network)
-    export_network(folded, inputs, other, "fused", folder / "fusion.onnx", dynamic_shapes=shapes)
+    export_network(folded, inputs, other, "fused", _made(folder) / "fusion.onnx", dynamic_shapes=shapes)
+    _write_tensors({**network.state_dict(), **state}, folder / "fusion.safetensors")
     files = {"onnx": "fusion.onnx", "weights": "fusion.safetensors", "text_encoder": text_encoder}
     write_config(folder, {"kind": "fusion", **files, "licence": "Apache-2.0"})
 

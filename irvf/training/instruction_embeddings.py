@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,10 @@ class Instructions:
     def width(self) -> int:
         """Return T, numbers in an embedding."""
         return int(next(iter(self._embeddings.values())).shape[1])
+
+    def digest(self) -> str:
+        """Return a digest of all embeddings: other wordings or another encoder make another training."""
+        return hashlib.sha256(b"".join(rows.tobytes() for rows in self._embeddings.values())).hexdigest()
 
     def centroids(self) -> dict[str, NDArray[np.float32]]:
         """Return the mean embedding of each task's wordings, of unit length."""

@@ -88,6 +88,8 @@ class RegulationTrainingConfig:
         if self.injection not in INJECTIONS:
             raise ValueError(f"no injection {self.injection!r}; allowed: {', '.join(INJECTIONS)}")
         unknown = [task for task in (*self.order, *self.task_weights) if task not in TASKS]
+        if not self.windows:
+            raise ValueError("windows must have at least one phase")
         if self.reference not in FUSION_METHODS:
             raise ValueError(f"reference is {self.reference!r}; allowed: {', '.join(FUSION_METHODS)}")
         if unknown or not self.order:
@@ -252,7 +254,11 @@ def train_regulation(
             task_loss(task, fused, batch, networks, config, progress=step / config.steps), batch.names, task
         )
 
-    settings = {**training_settings(config, training, initial), "frozen": weights_digest(frozen)}
+    settings = {
+        **training_settings(config, training, initial),
+        "frozen": weights_digest(frozen),
+        "texts": instructions.digest(),
+    }
     loop = Loop("regulation", output, settings, config.steps, config.save_every, config.max_gradient_norm)
     follow = partial(follow_average, average, regulation, config.average_decay)
     modules = {"regulation": regulation, "average": average}
