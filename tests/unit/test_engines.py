@@ -10,7 +10,7 @@ from irvf.models import load_model
 
 @pytest.fixture(scope="module")
 def network():
-    return load_model("irvf", "fusion").onnx
+    return load_model("irvf-base", "fusion").onnx
 
 
 def planes(height=48, width=64):

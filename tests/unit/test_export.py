@@ -84,7 +84,8 @@ def test_the_prompt_is_the_one_that_is_made_without_torch(exported, stored_regul
         prompt = Prompter(lambda _, own=embedding: own, folder / "fusion.safetensors")("as it is", task)
         assert prompt.source == "text"
         assert prompt.values.shape == expected.shape == (2, 144)
-        np.testing.assert_allclose(prompt.values, expected, rtol=1e-4, atol=1e-5)
+        # The mean wording, which has a share in it, is stored in half precision.
+        np.testing.assert_allclose(prompt.values, expected, rtol=1e-2, atol=1e-3)
 
 
 def test_the_regulated_folder_says_what_it_needs(exported):
