@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -273,21 +274,33 @@ ImageFusion = Callable[[Image8, Image8], Image8]
 """Maps aligned thermal ``[H x W]`` and RGB ``[H x W x 3]`` uint8 images to the fused RGB image."""
 
 
-def image_fusion(model: str, threads: int = 0, instruction: str = "viewing") -> ImageFusion:
-    """Return a fusion of aligned 8-bit images at full scale, as training and evaluation want it.
+def image_fusion(model: str, threads: int = 0, instruction: str = "viewing", scale: float = 1.0) -> ImageFusion:
+    """Return a fusion of aligned 8-bit images, as training and evaluation want it.
 
     Args:
         model: as :attr:`PipelineConfig.model`.
         threads: of the engine; 0 takes all cores.
         instruction: text under which it fuses.
+        scale: as :attr:`LiveConfig.processing_scale`.
 
     Raises:
-        ValueError: the instruction is not understood; says what is.
+        ValueError: the instruction is not understood, with what is; or the scale is out of range.
     """
-    understood = read_instruction(instruction)
-    pipeline = FusionPipeline(PipelineConfig(model=model, detector="", segmentation="", saliency="", threads=threads))
+    return image_fusions(model, [instruction], threads, scale)[instruction]
 
-    def fuse(thermal: Image8, rgb: Image8) -> Image8:
-        return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), understood).fused
 
-    return fuse
+def image_fusions(
+    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0
+) -> dict[str, ImageFusion]:
+    """Return what :func:`image_fusion` does under each instruction, with one engine between them all.
+
+    A session of the engine takes more than a gigabyte at full size.
+    """
+    understood = {text: read_instruction(text) for text in instructions}
+    config = PipelineConfig(model=model, detector="", segmentation="", saliency="", threads=threads)
+    pipeline = FusionPipeline(config, LiveConfig(processing_scale=scale))
+
+    def fuse(thermal: Image8, rgb: Image8, text: str) -> Image8:
+        return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), understood[text]).fused
+
+    return {text: partial(fuse, text=text) for text in understood}

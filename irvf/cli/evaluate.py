@@ -30,6 +30,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--methods", nargs="+", help="fusion models, plain methods, thermal and rgb (default: all of them that ship)"
     )
     parser.add_argument("--instructions", nargs="+", help="given to models that take one (default: one for each task)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the fusion, as the node's processing_scale; 0..1")
     for task, network in (("detection", "detector"), ("segmentation", "segmentation"), ("saliency", "saliency")):
         parser.add_argument(f"--{network}", dest=task, default=network, help=f"model folder (default: {network})")
     parser.add_argument("--boxes", default="boxes_fusion", help="folder of YOLO boxes in a set; sets without have none")
@@ -63,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"nothing to measure: no set has a folder {arguments.boxes!r} of boxes, or true masks for saliency"
         )
-    rows = make_rows(arguments.methods or METHODS, arguments.instructions or INSTRUCTIONS, arguments.threads)
+    rows = make_rows(
+        arguments.methods or METHODS, arguments.instructions or INSTRUCTIONS, arguments.threads, arguments.scale
+    )
     networks = load_networks({task: getattr(arguments, task) for task in TASKS}, tasks, arguments.threads)
     truths = {name: find_truth(folder, arguments.boxes, networks.labels) for name, folder in folders.items()}
     check_pairs([pair for entries in pairs.values() for pair in entries], truths, tasks)
@@ -80,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         set_figures(result, draw_resamples(len(result.pairs), arguments.resamples, arguments.seed))
         for result in tqdm(results, desc="intervals", unit="set", leave=False)
     ]
-    report = Report(results, figures, networks.names, arguments.resamples, arguments.seed)
+    report = Report(results, figures, networks.names, arguments.resamples, arguments.seed, arguments.scale)
     files = report.write(arguments.output)
     for result in results:
         files += write_plots(result, arguments.output)

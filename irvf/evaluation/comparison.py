@@ -87,7 +87,7 @@ def compare_rows(
     """Measure rows on the pairs of one set; one pair is in memory at a time.
 
     Args:
-        pairs: of one set, fused at full size.
+        pairs: of one set.
         rows: to compare.
         networks: of the tasks that are measured.
         truth: of the set.

@@ -40,6 +40,7 @@ class Report:
         networks: task -> model that looked at the images.
         resamples: number of bootstrap resamples.
         seed: of the resamples.
+        scale: that the fusions ran at.
     """
 
     results: Sequence[SetResult]
@@ -47,11 +48,13 @@ class Report:
     networks: dict[str, str]
     resamples: int
     seed: int
+    scale: float = 1.0
 
     def as_text(self) -> str:
         """Return the report as Markdown."""
         introduction = (
-            f"Intervals: 95 %, percentile bootstrap over the images, {self.resamples} resamples, seed {self.seed}. "
+            f"Fused at scale {self.scale:g}. Intervals: 95 %, percentile bootstrap over the images, {self.resamples} "
+            f"resamples, seed {self.seed}. "
             f"Differences are to `{BASELINE}`, paired by image; **bold** where the interval does not cross zero. "
             "An arrow says whether a larger or a smaller figure is better. Frames that follow each other look alike, "
             "so the intervals are rather too narrow. A figure is fair only on pairs that no training saw: see --from."

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from irvf.engines.factory import create_engine
-from irvf.frames import Frame, FramePair, Image8
+from irvf.frames import Image8
 from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.models import ModelError, load_model
 from irvf.perception.detection import BoxDetector
 from irvf.perception.saliency import SaliencyDetector
 from irvf.perception.segmentation import Segmenter
-from irvf.pipeline import FusionPipeline, ImageFusion, PipelineConfig, image_fusion, read_instruction
+from irvf.pipeline import ImageFusion, image_fusion, image_fusions
 from irvf.training.scenes import Annotation
 
 BASELINE = "irvf-base"
@@ -51,17 +51,18 @@ class Row:
     fuse: ImageFusion
 
 
-def make_rows(methods: Sequence[str], instructions: Sequence[str], threads: int = 0) -> list[Row]:
+def make_rows(methods: Sequence[str], instructions: Sequence[str], threads: int = 0, scale: float = 1.0) -> list[Row]:
     """Load the fusions.
 
     Args:
         methods: ``thermal``, ``rgb``, plain methods of :data:`FUSION_METHODS`, and fusion models.
         instructions: a model that takes a prompt makes a row under each of them.
         threads: of the engines; 0 takes all cores.
+        scale: that all but the sources are fused at, relative to the images, above 0 and at most 1.
 
     Raises:
         ModelError: models that are missing or malformed; all of them in one message.
-        ValueError: an instruction that is not understood.
+        ValueError: an instruction that is not understood, or a scale out of range.
     """
     methods, instructions = list(dict.fromkeys(methods)), list(dict.fromkeys(instructions))
     models, faults = {}, []
@@ -79,25 +80,11 @@ def make_rows(methods: Sequence[str], instructions: Sequence[str], threads: int 
         if method in SOURCES:
             rows.append(Row(method, SOURCES[method]))
         elif method in models and models[method].weights is not None:
-            rows += _instructed_rows(method, instructions, threads)
+            fusions = image_fusions(method, instructions, threads, scale)
+            rows += [Row(f"{method}: {text}", fuse) for text, fuse in fusions.items()]
         else:
-            rows.append(Row(method, image_fusion(method, threads)))
+            rows.append(Row(method, image_fusion(method, threads, scale=scale)))
     return rows
-
-
-def _instructed_rows(method: str, instructions: Sequence[str], threads: int) -> list[Row]:
-    """Make the rows of one model with one engine between them: a session takes more than a gigabyte at full size."""
-    understood = {text: read_instruction(text) for text in instructions}
-    config = PipelineConfig(model=method, detector="", segmentation="", saliency="", threads=threads)
-    pipeline = FusionPipeline(config)
-
-    def fusion(text: str) -> ImageFusion:
-        def fuse(thermal: Image8, rgb: Image8) -> Image8:
-            return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), understood[text]).fused
-
-        return fuse
-
-    return [Row(f"{method}: {text}", fusion(text)) for text in instructions]
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,6 +189,18 @@ def test_a_model_makes_a_row_under_each_instruction(told, scene):
     assert np.abs(detected - thermal).mean() < 1.5  # chroma that does not fit moves some levels
 
 
+def test_fusions_run_at_the_scale_that_is_asked_for_and_cameras_do_not(scene):
+    thermal, rgb = scene(*SIZE)
+    thermal[::2] = 255 - thermal[::2]  # detail that a smaller image loses
+    full, half = (make_rows(["max", "rgb"], [], threads=1, scale=scale) for scale in (1.0, 0.5))
+    changed = [
+        np.abs(luma(one.fuse(thermal, rgb)) - luma(other.fuse(thermal, rgb))).mean()
+        for one, other in zip(full, half, strict=True)
+    ]
+    assert changed[0] > 1
+    assert changed[1] == 0
+
+
 def test_an_instruction_that_is_not_understood_is_refused(told, data, tmp_path, capsys):
     said = refused(capsys, data, tmp_path / "out", "--methods", "told", "--instructions", "viewing", "make coffee")
     assert "unknown: coffee" in said
@@ -370,6 +382,7 @@ def test_small_images_are_refused(models, pair_folder, tmp_path, capsys):
         (["--from", "street=z"], "no pair of street comes at or after 'z'"),
         (["--limit", "-1"], "--limit -1"),
         (["--resamples", "0"], "--resamples 0"),
+        (["--scale", "1.5"], "processing_scale is 1.5"),
         (["--set", "harbour", "--what", "detection"], "nothing to measure"),
         (["--boxes", "boxes_of_cats", "--what", "segmentation"], "boxes_of_cats"),
     ],
