@@ -39,6 +39,16 @@ _EDGE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
+class TermWeights:
+    """Weights of the terms of one task's loss."""
+
+    task: float
+    # Of the distance to the reference, at the start and at the end. A task loss alone is too noisy a teacher for
+    # batches of two windows.
+    reference: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class RegulationTrainingConfig:
     """All that decides the result of a stage-2 training."""
 
@@ -57,13 +67,15 @@ class RegulationTrainingConfig:
     injection: str = "dynamic"  # how text changes features; the others are ablations II, IV, V and VI
     # One task a step, in this order: in blocks, the last task would win. Detection gains most slowly.
     order: tuple[str, ...] = ("detection", "segmentation", "detection", "saliency", "viewing")
-    task_weights: dict[str, float] = field(
-        default_factory=lambda: {"detection": 0.5, "segmentation": 1.0, "saliency": 1.0, "viewing": 0.3}
+    reference: str = "laplacian"  # the fusion that the task networks were trained on
+    weights: dict[str, TermWeights] = field(
+        default_factory=lambda: {
+            "detection": TermWeights(0.5, (6.0, 3.0)),
+            "segmentation": TermWeights(1.0, (6.0, 2.0)),
+            "saliency": TermWeights(1.0, (2.0, 0.0)),
+            "viewing": TermWeights(0.3, (0.0, 0.0)),
+        }
     )
-    # The fusion that the task networks were trained on, and the weight, at the start and at the end, of the distance to
-    # it beside a task loss. A task loss alone is too noisy a teacher for batches of two windows.
-    reference: str = "laplacian"
-    reference_weight: tuple[float, float] = (6.0, 1.0)
     brightness_weight: float = 0.5  # lambda of Eq. 5
     windows: tuple[WindowPhase, ...] = (WindowPhase(0.75, (224, 224), 2), WindowPhase(1.0, (320, 416), 1))
     scales: tuple[float, float] = (0.8, 1.4)
@@ -80,22 +92,24 @@ class RegulationTrainingConfig:
     save_every: int = 200
 
     def __post_init__(self) -> None:
-        """Refuse unknown tasks and injections.
+        """Refuse unknown tasks, injections and references.
 
         Raises:
-            ValueError: a task that is none of :data:`TASKS`, an empty order, or an unknown injection.
+            ValueError: a task that is none of :data:`TASKS` or has no weights, an empty order or no windows, an
+                unknown injection or reference.
         """
         if self.injection not in INJECTIONS:
             raise ValueError(f"no injection {self.injection!r}; allowed: {', '.join(INJECTIONS)}")
-        unknown = [task for task in (*self.order, *self.task_weights) if task not in TASKS]
-        if not self.windows:
-            raise ValueError("windows must have at least one phase")
         if self.reference not in FUSION_METHODS:
             raise ValueError(f"reference is {self.reference!r}; allowed: {', '.join(FUSION_METHODS)}")
+        if not self.windows:
+            raise ValueError("windows must have at least one phase")
+        unknown = [task for task in (*self.order, *self.weights) if task not in TASKS]
         if unknown or not self.order:
-            raise ValueError(
-                f"order and task_weights name {', '.join(unknown) or 'nothing'}; known: {', '.join(TASKS)}"
-            )
+            raise ValueError(f"order and weights name {', '.join(unknown) or 'nothing'}; known: {', '.join(TASKS)}")
+        lacking = sorted(set(self.order) - set(self.weights))
+        if lacking:
+            raise ValueError(f"weights lack {', '.join(lacking)}: every task of the order needs its own")
 
 
 def task_loss(
@@ -107,7 +121,7 @@ def task_loss(
     *,
     progress: float,
 ) -> Tensor:
-    """Return what a step of a task is trained on, a scalar: Eq. 9, and for viewing a loss of the image alone.
+    """Return what a step of a task is trained on, a scalar: Eq. 9, and for viewing a loss of the image.
 
     Args:
         task: one of :data:`TASKS`.
@@ -117,11 +131,11 @@ def task_loss(
         config: weights.
         progress: share of the training that is done, 0..1.
     """
-    weight = config.task_weights.get(task, 1.0)
-    if task == "viewing":
-        return weight * viewing_loss(fused, batch.thermal, batch.luma, config.brightness_weight)
+    weights = config.weights[task]
     rgb = merge_chroma(fused, batch.chroma)
-    if task == "detection":
+    if task == "viewing":
+        loss = viewing_loss(fused, batch.thermal, batch.luma, config.brightness_weight)
+    elif task == "detection":
         loss = detection_loss(networks.detection(rgb), batch.targets)
     elif task == "segmentation":
         loss = segmentation_loss(networks.segmentation(rgb), batch.semantic)
@@ -129,8 +143,8 @@ def task_loss(
         loss = saliency_loss(networks.saliency(rgb), batch.saliency)
     edges = signed_gradients(fused) - signed_gradients(batch.reference)
     distance = (fused - batch.reference).abs().mean() + _EDGE_SHARE * edges.abs().sum(1).mean()
-    first, last = config.reference_weight
-    return weight * loss + (first + (last - first) * progress) * distance
+    first, last = weights.reference
+    return weights.task * loss + (first + (last - first) * progress) * distance
 
 
 def _center_texts(regulation: TaskOrientedRegulation, centroids: Mapping[str, NDArray[np.float32]]) -> None:

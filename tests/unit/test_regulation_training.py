@@ -19,7 +19,7 @@ from irvf.training import regulation
 from irvf.training.data import find_pairs
 from irvf.training.instruction_embeddings import Instructions
 from irvf.training.pair_windows import WindowPhase, cut_windows
-from irvf.training.regulation import RegulationTrainingConfig, learning_rate, task_loss, train_regulation
+from irvf.training.regulation import RegulationTrainingConfig, TermWeights, learning_rate, task_loss, train_regulation
 from irvf.training.scenes import load_scenes
 from irvf.training.task_networks import TaskNetworks
 
@@ -73,7 +73,8 @@ def batch(labelled_folder):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"order": ("detection", "driving")}, "driving"), ({"order": ()}, "nothing"), ({"task_weights": {"x": 1.0}}, "x"),
+    [({"order": ("detection", "driving")}, "driving"), ({"order": ()}, "nothing"),
+     ({"weights": {"x": TermWeights(1.0, (0.0, 0.0))}}, "x"), ({"weights": {}}, "weights lack detection, saliency"),
      ({"injection": "depthwise"}, "depthwise"), ({"reference": "wavelet"}, "wavelet")],
 )  # fmt: skip
 def test_unknown_tasks_and_injections_are_refused_at_once(changes, named):
@@ -119,21 +120,22 @@ def test_every_task_has_a_loss_of_the_fused_image(task, parts, batch):
     for network in (networks.detection, networks.segmentation, networks.saliency):
         network.eval().requires_grad_(requires_grad=False)
     fused = (0.5 * batch.thermal + 0.5 * batch.luma).requires_grad_()
-    config = dataclasses.replace(TINY, reference_weight=(0.0, 0.0))
-    loss = task_loss(task, fused, batch, networks, config, progress=0.0)
+    once, twice = (
+        dataclasses.replace(TINY, weights={task: TermWeights(value, (0.0, 0.0))}, order=(task,)) for value in (0.5, 1.0)
+    )
+    loss = task_loss(task, fused, batch, networks, once, progress=0.0)
     loss.backward()
     assert loss.isfinite()
     assert fused.grad.abs().sum() > 0
-    doubled = dataclasses.replace(config, task_weights={task: 2 * config.task_weights[task]})
-    torch.testing.assert_close(task_loss(task, fused, batch, networks, doubled, progress=0.0), 2 * loss)
+    torch.testing.assert_close(task_loss(task, fused, batch, networks, twice, progress=0.0), 2 * loss)
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation", "saliency"])
+@pytest.mark.parametrize("task", regulation.TASKS)
 def test_the_distance_to_the_reference_loses_weight(task, parts, batch):
     networks = parts()["networks"]
     for network in (networks.detection, networks.segmentation, networks.saliency):
         network.eval()
-    config = dataclasses.replace(TINY, task_weights={task: 0.0}, reference_weight=(6.0, 2.0))
+    config = dataclasses.replace(TINY, weights={task: TermWeights(0.0, (6.0, 2.0))}, order=(task,))
 
     def loss(fused, progress):
         with torch.no_grad():
