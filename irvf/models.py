@@ -33,6 +33,7 @@ class Model:
             saliency networks.
         weights: what makes prompts of texts; fusions that take a prompt, else None.
         text_encoder: name of or path to the model that embeds the texts; fusions that take a prompt, else empty.
+        size_multiple: of which height and width of the planes must be multiples; fusions.
         tokenizer: what makes tokens of a text; text encoders, else None.
         width: numbers in an embedding; text encoders, else 0.
     """
@@ -46,6 +47,7 @@ class Model:
     input_size: tuple[int, int] = (0, 0)
     weights: Path | None = None
     text_encoder: str = ""
+    size_multiple: int = 1
     tokenizer: Path | None = None
     width: int = 0
 
@@ -129,6 +131,10 @@ def _of_images(model: Model, content: dict[str, Any]) -> Model:
 
 
 def _fusion(model: Model, content: dict[str, Any]) -> Model:
+    multiple = content.get("size_multiple", 1)
+    if not isinstance(multiple, int) or multiple < 1:
+        raise ModelError(f"{model.path / 'config.yaml'}: size_multiple must be a number of pixels, not {multiple!r}")
+    model = replace(model, size_multiple=multiple)
     encoder = content.get("text_encoder")
     if encoder is None and content.get("weights") is None:
         return model

@@ -97,7 +97,7 @@ class FusionPipeline:
         return engine
 
     def _load_fusion(self, model: Model) -> FusionNetwork:
-        network = FusionNetwork(self._load_network(model.onnx))
+        network = FusionNetwork(self._load_network(model.onnx), model.size_multiple)
         if network.takes_prompt != (model.weights is not None):
             takes, has = ("a", "lacks") if network.takes_prompt else ("no", "has")
             raise ModelError(

@@ -15,13 +15,13 @@ import cv2
 
 from irvf.instruction.encoder import load_text_encoder
 from irvf.models import load_model
-from irvf.pipeline import image_fusion
+from irvf.pipeline import image_fusion, image_fusions
 
 TASK_NETWORKS = ("detection", "segmentation", "saliency")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``irvf train base``, ``irvf train tasks`` and ``irvf train regulation``."""
+    """Add ``irvf train`` with its stages."""
     parser = commands.add_parser("train", help="train the networks (needs torch)", description=__doc__)
     stages = parser.add_subparsers(required=True, metavar="STAGE")
     for name, what, function in (
@@ -32,6 +32,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             "stage 2, what instructions change in the fusion, through frozen task networks",
             _train_regulation,
         ),
+        ("realtime", "the real-time network, a student of the regulated one", _train_realtime),
     ):
         stage = stages.add_parser(name, help=f"train {what}", description=f"Train {what}.")
         stage.add_argument("--data", type=Path, required=True, help="folder of SET/thermal/NAME and SET/rgb/NAME")
@@ -145,3 +146,30 @@ def _train_regulation(arguments: argparse.Namespace) -> None:
         return
     for task, centroid in instructions.centroids().items():
         export_fixed(network, arguments.model / task, centroid)
+
+
+def _train_realtime(arguments: argparse.Namespace) -> None:
+    from irvf.training.config import load_config  # noqa: PLC0415  (as above)
+    from irvf.training.export import export_realtime  # noqa: PLC0415
+    from irvf.training.instruction_embeddings import Instructions  # noqa: PLC0415
+    from irvf.training.realtime import RealtimeTrainingConfig, train_realtime  # noqa: PLC0415
+    from irvf.training.task_networks import load_task_networks  # noqa: PLC0415
+    from irvf.training.wordings import load_wordings  # noqa: PLC0415
+
+    config = load_config(RealtimeTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
+    networks = load_task_networks(config.detector, config.segmentation, config.saliency, len(config.annotation.labels))
+    encode = load_text_encoder(config.text_encoder, threads=arguments.threads)
+    instructions = Instructions({task: texts.training for task, texts in load_wordings().items()}, encode)
+    taught = [task for task, terms in config.weights.items() if any(terms.reference)]
+    network = train_realtime(
+        arguments.data,
+        arguments.output,
+        config,
+        teacher=image_fusions(config.teacher, taught, arguments.threads),
+        networks=networks,
+        instructions=instructions,
+        device=arguments.device,
+        initial=arguments.init,
+    )
+    if arguments.writes:
+        export_realtime(network, arguments.model, instructions.centroids(), config.text_encoder)

@@ -21,20 +21,20 @@ Vector = NDArray[np.float32]
 
 TASK_SHARE = 0.75
 """Of the mean wording of its task in what stands for a text; the rest is the text's own embedding."""
-_BRANCHES = ("thermal", "luma")
-_KERNEL = 9
+_LAYOUTS = (("thermal", "luma"), ("trunk",))
+"""Branches of the faithful network and of the real-time one."""
 _CENTROID = "centroids."
-_FIRST = "regulation.thermal.0.predictor"
-_MODULE = re.compile(r"regulation\.(?:thermal|luma)\.(\d+)\.predictor\.")
+_MODULE = re.compile(r"regulation\.(thermal|luma|trunk)\.(\d+)\.predictor\.")
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What an instruction adds to the kernels.
+    """What an instruction adds to what the network derives from the image.
 
     Attributes:
         source: ``text`` when the words of the instruction made it, ``task`` when the mean wording of its task did.
-        values: ``[modules x C*C*9]``, thermal modules first, then luma.
+        values: ``[modules x n]``: what is added to the kernels of each module, those of the thermal encoder first, or
+            to scale and shift of the channels.
     """
 
     source: str
@@ -131,12 +131,13 @@ class _Tensors:
         self._stored = stored
 
     def modules(self) -> list[str]:
-        """Name the modules that must be there, thermal first: as many of each branch as the longer one has."""
-        named = (_MODULE.match(name) for name in self._stored)
-        numbers = [int(found[1]) for found in named if found]
-        if not numbers:
-            raise ModelError(f"{self._path} has no {_FIRST}.*; it belongs to a network that takes no prompt")
-        return [f"regulation.{branch}.{number}" for branch in _BRANCHES for number in range(max(numbers) + 1)]
+        """Name the modules that must be there: as many of each branch as the longest one has."""
+        named = [found for found in map(_MODULE.match, self._stored) if found]
+        if not named:
+            raise ModelError(f"{self._path} has no regulation.*.predictor; it belongs to a network without prompts")
+        branches = next(layout for layout in _LAYOUTS if named[0][1] in layout)
+        count = 1 + max(int(found[2]) for found in named)
+        return [f"regulation.{branch}.{number}" for branch in branches for number in range(count)]
 
     def centroids(self) -> list[str]:
         """Name the tasks that have one."""
@@ -147,11 +148,10 @@ class _Tensors:
         first = self.layer(f"{name}.predictor.0")
         last = self.layer(f"{name}.predictor.1", len(first.bias))
         pooled = first.weight.shape[1] - width
-        channels = pooled // 2
-        if pooled < 2 or pooled % 2 or len(last.weight) != channels**2 * _KERNEL:
+        if pooled < 1:
             raise ModelError(
-                f"{self._path}: {name}.predictor must be [n x (2C + {width})] and [{_KERNEL} C^2 x n], not "
-                f"{list(first.weight.shape)} and {list(last.weight.shape)}"
+                f"{self._path}: {name}.predictor.0 takes {first.weight.shape[1]} numbers, which must be the image's "
+                f"pooled features and then the text's {width}"
             )
         return _Layer(np.ascontiguousarray(first.weight[:, pooled:]), first.bias), last
 

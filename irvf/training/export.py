@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.box_detector import BoxDetectorNetwork, DeployedBoxDetector
+from irvf.networks.realtime_fusion import BLOCK_SIDE, FoldedRealtimeNetwork, RealtimeFusionNetwork
 from irvf.networks.salient_object import DeployedSaliencyNetwork, SaliencyNetwork
 from irvf.networks.task_regulation import FixedInstruction, FoldedFusionNetwork, RegulatedFusionNetwork
 from irvf.training.weight_quantization import halve_weights
@@ -164,28 +165,62 @@ def export_regulated(
     Raises:
         ExportError: onnxruntime's result is not torch's.
     """
-    # What is exported is what is stored: the graph holds one part of the folded layers, the file the other.
-    network = _rounded(network)
-    state = {f"centroids.{task}": torch.from_numpy(centroid) for task, centroid in centroids.items()}
+    rounded = _rounded(network)
+    folded = FoldedFusionNetwork(rounded)
+    height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
+    _export_instructed(rounded, folded, folder, centroids, sizes=((96, 128), (75, 61)), dimensions=(height, width))
+    _write_instructed_config(folder, text_encoder)
+
+
+def export_realtime(
+    network: RealtimeFusionNetwork, folder: Path, centroids: Mapping[str, NDArray[np.float32]], text_encoder: str
+) -> None:
+    """Write the real-time network as :func:`export_regulated` writes the other; the prompt is ``[blocks x 2C]``.
+
+    Height and width are multiples of :data:`irvf.networks.realtime_fusion.BLOCK_SIDE`.
+
+    Raises:
+        ExportError: onnxruntime's result is not torch's.
+    """
+    rounded = _rounded(network)
+    folded = FoldedRealtimeNetwork(rounded)
+    height, width = (BLOCK_SIDE * torch.export.Dim(name, min=4) for name in ("rows", "columns"))
+    _export_instructed(rounded, folded, folder, centroids, sizes=((96, 128), (76, 60)), dimensions=(height, width))
+    _write_instructed_config(folder, text_encoder, size_multiple=BLOCK_SIDE)
+
+
+def _export_instructed(
+    network: RegulatedFusionNetwork | RealtimeFusionNetwork,
+    folded: nn.Module,
+    folder: Path,
+    centroids: Mapping[str, NDArray[np.float32]],
+    *,
+    sizes: Sequence[tuple[int, int]],
+    dimensions: tuple[Any, Any],
+) -> None:
+    """Write graph and weights of a network; what is exported is what is stored, since each file holds a part of it."""
     generator = torch.Generator().manual_seed(0)
     text_width = next(iter(centroids.values())).size
+    text = functional.normalize(torch.randn(1, text_width, generator=generator))
+    prompt = network.regulation.prompts(text)[0].detach()
     inputs, other = (
         {
             "thermal": torch.rand(1, 1, *size, generator=generator),
             "luma": torch.rand(1, 1, *size, generator=generator),
-            "prompt": network.regulation.prompts(functional.normalize(torch.randn(1, text_width, generator=generator)))[
-                0
-            ].detach(),
+            "prompt": prompt,
         }
-        for size in ((96, 128), (75, 61))
+        for size in sizes
     )
-    height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
-    shapes = [{2: height, 3: width}, {2: height, 3: width}, {}]
-    folded = FoldedFusionNetwork(network)
+    plane = dict(zip((2, 3), dimensions, strict=True))
+    shapes = [plane, plane, {}]
     export_network(folded, inputs, other, "fused", _made(folder) / "fusion.onnx", dynamic_shapes=shapes)
+    state = {f"centroids.{task}": torch.from_numpy(centroid) for task, centroid in centroids.items()}
     _write_tensors({**network.state_dict(), **state}, folder / "fusion.safetensors")
+
+
+def _write_instructed_config(folder: Path, text_encoder: str, **more: Any) -> None:
     files = {"onnx": "fusion.onnx", "weights": "fusion.safetensors", "text_encoder": text_encoder}
-    write_config(folder, {"kind": "fusion", **files, "licence": "Apache-2.0"})
+    write_config(folder, {"kind": "fusion", **files, **more, "licence": "Apache-2.0"})
 
 
 def export_fixed(network: RegulatedFusionNetwork, folder: Path, embedding: NDArray[np.float32]) -> None:
@@ -249,7 +284,10 @@ def export_saliency(network: SaliencyNetwork, folder: Path, input_size: tuple[in
     write_config(folder, content)
 
 
-def _rounded(network: RegulatedFusionNetwork) -> RegulatedFusionNetwork:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def _rounded(network: Network) -> Network:
     """Return a copy on the CPU whose weights are those of half precision."""
     copied = copy.deepcopy(network).eval().cpu()
     with torch.no_grad():

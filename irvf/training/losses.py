@@ -32,9 +32,7 @@ def signed_gradients(planes: Tensor) -> Tensor:
     return functional.conv2d(functional.pad(planes, (1, 1, 1, 1), mode="reflect"), kernels)
 
 
-def fusion_loss(
-    fused: Tensor, thermal: Tensor, luma: Tensor, brightness_weight: float, *, edge_gain: float = 1.0
-) -> FusionLoss:
+def fusion_loss(fused: Tensor, thermal: Tensor, luma: Tensor, brightness_weight: float) -> FusionLoss:
     """Eq. 5: gradient loss plus lambda times brightness loss.
 
     The gradient to reach is, along each axis, that of the source where it is larger, with its sign. The magnitude
@@ -45,10 +43,9 @@ def fusion_loss(
         thermal: as ``fused``.
         luma: as ``fused``.
         brightness_weight: lambda.
-        edge_gain: factor of the gradient to reach; 1 is the paper's.
     """
     brightness = (fused - torch.maximum(thermal, luma)).abs().mean()
     of_thermal, of_luma = signed_gradients(thermal), signed_gradients(luma)
     strongest = torch.where(of_thermal.abs() > of_luma.abs(), of_thermal, of_luma)
-    gradient = (signed_gradients(fused) - edge_gain * strongest).abs().sum(1).mean()
+    gradient = (signed_gradients(fused) - strongest).abs().sum(1).mean()
     return FusionLoss(gradient + brightness_weight * brightness, gradient, brightness)

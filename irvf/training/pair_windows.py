@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from irvf.frames import Plane
 from irvf.imaging.classical_fusion import Fusion
 from irvf.training.detection_loss import Targets
+from irvf.training.image_quality import LEAST_SIDE
 from irvf.training.pseudo_labels import IGNORED
 from irvf.training.scenes import Scene
 from irvf.training.windows import VISIBLE_SHARE, Placement, place_window
@@ -27,6 +29,19 @@ class WindowPhase:
     batch: int  # windows a step
 
 
+def check_windows(windows: Sequence[WindowPhase]) -> None:
+    """Refuse windows that a training cannot use.
+
+    Raises:
+        ValueError: none, or sides that are no multiples of 32 or too small for the metrics that are trained on.
+    """
+    if not windows:
+        raise ValueError("windows must have at least one phase")
+    for phase in windows:
+        if min(phase.size) < LEAST_SIDE or any(side % 32 for side in phase.size):
+            raise ValueError(f"sides of windows must be multiples of 32 and at least {LEAST_SIDE}, not {phase.size}")
+
+
 @dataclass(frozen=True, eq=False)
 class PairBatch:
     """Windows of pairs with what is known of them.
@@ -35,7 +50,7 @@ class PairBatch:
         thermal: ``[B x 1 x H x W]`` in 0..1.
         luma: as ``thermal``.
         chroma: red and blue difference, ``[B x 2 x H x W]`` in -0.5..0.5.
-        reference: luma of another fusion of the same windows, as ``thermal``.
+        reference: luma that the fused windows are compared with, as ``thermal``.
         targets: objects of each window.
         semantic: pseudo-labels ``[B x H x W]`` int64.
         saliency: as ``semantic``.
@@ -50,6 +65,15 @@ class PairBatch:
     semantic: Tensor
     saliency: Tensor
     names: tuple[str, ...]
+
+
+Reference = Callable[[int, Placement, Plane, Plane], Plane]
+"""Returns what a window is compared with: of the scene's number, the placement, and the thermal and luma window."""
+
+
+def fused_reference(fusion: Fusion) -> Reference:
+    """Return a reference that fuses the windows as they are."""
+    return lambda _number, _placement, thermal, luma: fusion(thermal, luma)
 
 
 def merge_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
@@ -80,7 +104,7 @@ def cut_windows(
     *,
     scales: tuple[float, float],
     thermal_gamma: tuple[float, float],
-    reference: Fusion,
+    reference: Reference,
     rng: np.random.Generator,
     device: torch.device,
 ) -> PairBatch:
@@ -91,7 +115,7 @@ def cut_windows(
         windows: size and number.
         scales: lowest and highest scale of the image.
         thermal_gamma: lowest and highest exponent of the thermal levels.
-        reference: the other fusion.
+        reference: of the windows.
         rng: source of all randomness.
         device: of the tensors.
     """
@@ -110,7 +134,8 @@ def cut_windows(
         thermal = (placement.cut(scene.thermal, border=0) / np.float32(255)) ** rng.uniform(*thermal_gamma)
         luma, chroma = _split_chroma(placement.cut(scene.rgb, border=0) / np.float32(255))
         masks = (placement.cut(mask, border=IGNORED, mask=True) for mask in (scene.semantic, scene.saliency))
-        cut.append((thermal[None], luma[None], chroma, reference(thermal.astype(np.float32), luma)[None], *masks))
+        compared = reference(int(choice), placement, thermal.astype(np.float32), luma)
+        cut.append((thermal[None], luma[None], chroma, compared[None], *masks))
         targets.append(_targets(scene, placement, device))
         names.append(scene.name)
     stacked = [torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*cut, strict=True)]

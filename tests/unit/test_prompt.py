@@ -169,14 +169,8 @@ def test_a_missing_tensor_is_named(stored, missing):
         ("regulation.adapter.0.weight", (HIDDEN, WIDTH, 1), "must have 2 dimensions"),
         ("regulation.adapter.0.bias", (3,), "has 3 numbers, 512 are wanted"),
         ("regulation.adapter.1.weight", (HIDDEN, 100), "adapter.1.weight takes 100 numbers, 512 are wanted"),
-        ("regulation.luma.0.predictor.0.weight", (HIDDEN, HIDDEN), "luma.0.predictor must be [n x (2C + 512)]"),
+        ("regulation.luma.0.predictor.0.weight", (HIDDEN, HIDDEN), "luma.0.predictor.0 takes 512 numbers"),
         ("regulation.luma.0.predictor.1.weight", (KERNEL, 100), "takes 100 numbers, 512 are wanted"),
-        ("regulation.luma.0.predictor.0.weight", (HIDDEN, 15 + HIDDEN), "luma.0.predictor must be [n x (2C + 512)]"),
-        (
-            "regulation.luma.0.predictor.0.weight",
-            (HIDDEN, 18 + HIDDEN),
-            "and [9 C^2 x n], not [512, 530] and [576, 512]",
-        ),
         ("centroids.viewing", (WIDTH + 1,), "centroids.viewing has 25 numbers, 24 are wanted"),
     ],
 )
@@ -206,7 +200,7 @@ def test_numbers_that_are_not_finite_are_refused(stored):
 
 def test_weights_of_the_bare_base_network_are_refused(tmp_path):
     save_file({"base.head.weight": torch.zeros(2)}, tmp_path / "fusion.safetensors")
-    with pytest.raises(ModelError, match="belongs to a network that takes no prompt"):
+    with pytest.raises(ModelError, match="belongs to a network without prompts"):
         Prompter(encode, tmp_path / "fusion.safetensors")
 
 

@@ -10,7 +10,7 @@ from irvf.frames import Frame, FramePair
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.tasks import load_tasks
 from irvf.pipeline import FusionPipeline, PipelineConfig
-from irvf.training.regulation import TASKS
+from irvf.training.task_losses import TASKS
 
 TINY_YAML = """
 labelled: street
@@ -18,7 +18,7 @@ channels: 4
 blocks: 2
 steps: 100
 windows:
-- {{until: 1.0, size: [32, 64], batch: 1}}
+- {{until: 1.0, size: [96, 96], batch: 1}}
 base: {root}/base
 detector: {root}/detector
 segmentation: {root}/segmentation

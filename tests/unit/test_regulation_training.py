@@ -17,16 +17,18 @@ from irvf.networks.segmentation_unet import SegmentationNetwork
 from irvf.networks.task_regulation import RegulatedFusionNetwork, TaskOrientedRegulation
 from irvf.training import regulation
 from irvf.training.data import find_pairs
+from irvf.training.instructed import center_texts, cosine_rate
 from irvf.training.instruction_embeddings import Instructions
-from irvf.training.pair_windows import WindowPhase, cut_windows
-from irvf.training.regulation import RegulationTrainingConfig, TermWeights, learning_rate, task_loss, train_regulation
+from irvf.training.pair_windows import WindowPhase, cut_windows, fused_reference
+from irvf.training.regulation import RegulationTrainingConfig, train_regulation
 from irvf.training.scenes import load_scenes
+from irvf.training.task_losses import TASKS, TermWeights, task_loss
 from irvf.training.task_networks import TaskNetworks
 
 TEXT_WIDTH = 16
-WORDINGS = {task: tuple(f"{task} {word}" for word in ("now", "please", "all")) for task in regulation.TASKS}
+WORDINGS = {task: tuple(f"{task} {word}" for word in ("now", "please", "all")) for task in TASKS}
 TINY = RegulationTrainingConfig(
-    labelled="street", channels=4, blocks=2, steps=6, save_every=2, windows=(WindowPhase(1.0, (32, 64), 2),)
+    labelled="street", channels=4, blocks=2, steps=6, save_every=2, windows=(WindowPhase(1.0, (96, 96), 2),)
 )
 
 
@@ -66,8 +68,8 @@ def parts(instructions):
 def batch(labelled_folder):
     scenes = load_scenes(find_pairs(labelled_folder()), TINY.annotation)
     return cut_windows(
-        scenes, WindowPhase(1.0, (64, 64), 3), scales=(1.0, 1.0), thermal_gamma=(1.0, 1.0), reference=np.maximum,
-        rng=np.random.default_rng(1), device=torch.device("cpu"),
+        scenes, WindowPhase(1.0, (96, 96), 3), scales=(1.0, 1.0), thermal_gamma=(1.0, 1.0),
+        reference=fused_reference(np.maximum), rng=np.random.default_rng(1), device=torch.device("cpu"),
     )  # fmt: skip
 
 
@@ -75,6 +77,8 @@ def batch(labelled_folder):
     ("changes", "named"),
     [({"order": ("detection", "driving")}, "driving"), ({"order": ()}, "nothing"),
      ({"weights": {"x": TermWeights(1.0, (0.0, 0.0))}}, "x"), ({"weights": {}}, "weights lack detection, saliency"),
+     ({"weights": {"viewing": TermWeights(1.0, (0.0, 0.0), {"hearing": 1.0})}, "order": ("viewing",)}, "hearing"),
+     ({"windows": (WindowPhase(1.0, (32, 64), 2),)}, "at least 41"), ({"windows": ()}, "at least one phase"),
      ({"injection": "depthwise"}, "depthwise"), ({"reference": "wavelet"}, "wavelet")],
 )  # fmt: skip
 def test_unknown_tasks_and_injections_are_refused_at_once(changes, named):
@@ -83,8 +87,7 @@ def test_unknown_tasks_and_injections_are_refused_at_once(changes, named):
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    config = dataclasses.replace(TINY, steps=200, warm_up_steps=20, learning_rate=1.0)
-    rates = [learning_rate(config, step) for step in range(200)]
+    rates = [cosine_rate(1.0, 20, 200, step) for step in range(200)]
     assert rates[0] == pytest.approx(1 / 20)
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert max(rates) == rates[20] == 1
@@ -108,38 +111,46 @@ def test_instructions_are_blends_of_two_wordings_of_their_task(instructions):
 
 def test_centroids_are_mean_directions(instructions):
     centroids = instructions.centroids()
-    assert set(centroids) == set(regulation.TASKS)
+    assert set(centroids) == set(TASKS)
     assert instructions.width == TEXT_WIDTH
     mean = np.mean([encode(text) for text in WORDINGS["viewing"]], axis=0)
     np.testing.assert_allclose(centroids["viewing"], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-@pytest.mark.parametrize("task", regulation.TASKS)
-def test_every_task_has_a_loss_of_the_fused_image(task, parts, batch):
+def loss_of(task, fused, batch, networks, terms, progress=0.0):
+    return task_loss(task, fused, batch, networks, terms, brightness_weight=0.5, progress=progress)
+
+
+@pytest.fixture
+def judges(parts):
     networks = parts()["networks"]
     for network in (networks.detection, networks.segmentation, networks.saliency):
         network.eval().requires_grad_(requires_grad=False)
+    return networks
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_a_loss_of_the_fused_image(task, judges, batch):
     fused = (0.5 * batch.thermal + 0.5 * batch.luma).requires_grad_()
-    once, twice = (
-        dataclasses.replace(TINY, weights={task: TermWeights(value, (0.0, 0.0))}, order=(task,)) for value in (0.5, 1.0)
-    )
-    loss = task_loss(task, fused, batch, networks, once, progress=0.0)
-    loss.backward()
-    assert loss.isfinite()
+    once, twice = (loss_of(task, fused, batch, judges, TermWeights(value, (0.0, 0.0))) for value in (0.5, 1.0))
+    once.backward()
+    assert once.isfinite()
     assert fused.grad.abs().sum() > 0
-    torch.testing.assert_close(task_loss(task, fused, batch, networks, twice, progress=0.0), 2 * loss)
+    torch.testing.assert_close(twice, 2 * once)
 
 
-@pytest.mark.parametrize("task", regulation.TASKS)
-def test_the_distance_to_the_reference_loses_weight(task, parts, batch):
-    networks = parts()["networks"]
-    for network in (networks.detection, networks.segmentation, networks.saliency):
-        network.eval()
-    config = dataclasses.replace(TINY, weights={task: TermWeights(0.0, (6.0, 2.0))}, order=(task,))
+def test_the_loss_of_another_task_can_take_part(judges, batch):
+    def loss(task, weight, **others):
+        return loss_of(task, batch.reference, batch, judges, TermWeights(weight, (0.0, 0.0), others)).item()
 
+    alone = loss("detection", 1.0), loss("saliency", 1.0)
+    assert loss("detection", 0.5, saliency=2.0) == pytest.approx(0.5 * alone[0] + 2 * alone[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_distance_to_the_reference_loses_weight(task, judges, batch):
     def loss(fused, progress):
-        with torch.no_grad():
-            return task_loss(task, fused, batch, networks, config, progress=progress).item()
+        return loss_of(task, fused, batch, judges, TermWeights(0.0, (6.0, 2.0)), progress).item()
 
     assert loss(batch.reference, 0.5) == pytest.approx(0, abs=1e-6)
     # A tenth brighter everywhere: edges as they are, but for nothing at the border, which is reflected.
@@ -153,7 +164,7 @@ def test_the_adapter_starts_from_what_tasks_differ_in(instructions):
     module, plain = (TaskOrientedRegulation(TEXT_WIDTH, 4, 2) for _ in range(2))
     plain.load_state_dict(module.state_dict())
     centroids = instructions.centroids()
-    regulation._center_texts(module, centroids)
+    center_texts(module.adapter, centroids)
     texts = torch.from_numpy(np.stack(list(centroids.values())))
     with torch.no_grad():
         adapted = module.adapter[0](texts)
@@ -207,7 +218,7 @@ def test_only_the_regulation_learns(parts, labelled_folder, tmp_path):
 def test_the_log_has_a_curve_for_each_task(parts, labelled_folder, tmp_path):
     train_regulation(labelled_folder(), tmp_path, TINY, **parts())
     rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
-    assert {curve for step, curve, _ in rows if step == "6"} == set(regulation.TASKS)
+    assert {curve for step, curve, _ in rows if step == "6"} == set(TASKS)
 
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(parts, labelled_folder, tmp_path, monkeypatch):
@@ -252,7 +263,7 @@ def test_a_loss_that_is_not_finite_names_task_step_and_pairs(parts, labelled_fol
     loss = regulation.task_loss
 
     def spoilt(task, *arguments, **options):
-        return loss(task, *arguments, **options) * (math.nan if task == "saliency" else 1)
+        return loss(task, *arguments, **options) * (math.nan if task == "segmentation" else 1)
 
     monkeypatch.setattr(regulation, "task_loss", spoilt)
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 3, on street/[abc], street/[abc]; "):
@@ -271,7 +282,7 @@ def test_viewing_sees_unlabelled_sets_and_tasks_do_not(parts, labelled_folder, p
         return loss(task, fused, batch, *rest, **options)
 
     monkeypatch.setattr(regulation, "task_loss", noted)
-    config = dataclasses.replace(TINY, steps=10, windows=(WindowPhase(1.0, (32, 32), 8),))
+    config = dataclasses.replace(TINY, steps=10, windows=(WindowPhase(1.0, (64, 64), 8),))
     train_regulation(data, tmp_path, config, **parts())
     assert seen[False] == {"street/a"}
     assert seen[True] & {"forest/x", "forest/y", "forest/z"}

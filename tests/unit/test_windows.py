@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from irvf.imaging.color import merge_luma_chroma, split_luma_chroma
-from irvf.training.pair_windows import WindowPhase, cut_windows, merge_chroma
+from irvf.training.pair_windows import WindowPhase, cut_windows, fused_reference, merge_chroma
 from irvf.training.pseudo_labels import IGNORED
 from irvf.training.scenes import Objects, Scene
 from irvf.training.windows import Placement, place_window
@@ -129,8 +129,8 @@ def scene():
 
 def cut(scenes, seed=0, size=(64, 96), batch=2, gamma=(1.0, 1.0), device="cpu"):
     return cut_windows(
-        scenes, WindowPhase(1.0, size, batch), scales=(0.8, 1.4), thermal_gamma=gamma, reference=np.maximum,
-        rng=np.random.default_rng(seed), device=torch.device(device),
+        scenes, WindowPhase(1.0, size, batch), scales=(0.8, 1.4), thermal_gamma=gamma,
+        reference=fused_reference(np.maximum), rng=np.random.default_rng(seed), device=torch.device(device),
     )  # fmt: skip
 
 
@@ -195,7 +195,8 @@ def test_luma_and_chroma_are_those_of_the_pipeline():
     empty = Objects(boxes(), np.empty(0, np.int64), boxes())
     whole = cut_windows(
         [Scene("a/b", blank, rgb, empty, blank, blank)], WindowPhase(1.0, (40, 50), 1), scales=(1.0, 1.0),
-        thermal_gamma=(1.0, 1.0), reference=np.maximum, rng=np.random.default_rng(0), device=torch.device("cpu"),
+        thermal_gamma=(1.0, 1.0), reference=fused_reference(np.maximum),
+        rng=np.random.default_rng(0), device=torch.device("cpu"),
     )  # fmt: skip
     luma, chroma = split_luma_chroma(rgb)
     found = whole.luma[0, 0].numpy()
