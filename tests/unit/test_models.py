@@ -50,6 +50,17 @@ def test_the_shipped_models_load(name, kind):
     assert model.licence != "unknown"
 
 
+@pytest.mark.parametrize(("name", "most"), [(name, 25e6 if name == "sentence-encoder" else 10e6) for name in SHIPPED])
+def test_every_shipped_model_has_a_card_and_is_small(name, most):
+    folder = load_model(name).path
+    card = (folder / "MODEL_CARD.md").read_text("utf-8")
+    assert card.startswith(f"# {name}")
+    assert "licence of the weights" in card
+    assert "data seen" in card
+    assert "`irvf " in card  # the command that makes it
+    assert sum(file.stat().st_size for file in folder.iterdir()) < most
+
+
 def test_the_shipped_fusion_names_the_shipped_text_encoder():
     fusion = load_model("irvf", "fusion")
     assert fusion.weights is not None
