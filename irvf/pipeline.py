@@ -21,12 +21,12 @@ from irvf.imaging.drawing import draw_detections, draw_saliency, draw_segmentati
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
-from irvf.instruction.encoder import load_text_encoder
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.prompt import Prompt, Prompter
 from irvf.instruction.prompt_cache import PromptCache
 from irvf.instruction.tasks import Task, load_tasks
+from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, load_model
 from irvf.perception.heads import load_heads
 

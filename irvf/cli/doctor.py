@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from irvf.engines.engine import EngineError
 from irvf.engines.factory import ENGINE_NAMES, create_engine
-from irvf.instruction.encoder import load_text_encoder
+from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, available_models, load_model, model_roots
 from irvf.pipeline import FusionPipeline, PipelineConfig
 

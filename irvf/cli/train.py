@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from irvf.instruction.encoder import load_text_encoder
+from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import load_model
 from irvf.pipeline import image_fusion, image_fusions
 

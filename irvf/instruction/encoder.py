@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irvf.engines.engine import Engine
-from irvf.engines.factory import create_engine
-from irvf.models import ModelError, load_model
+from irvf.models import ModelError
 
 MAX_TOKENS = 128
 """What is read of a text; the rest is left out. The longest instruction has 200 characters."""
@@ -24,33 +22,6 @@ OUTPUT = "sentence_embedding"
 
 TextEncoder = Callable[[str], NDArray[np.float32]]
 """Maps a text to its embedding ``[T]``, of unit length."""
-
-
-def load_text_encoder(name: str, engine: str = "auto", threads: int = 1) -> TextEncoder:
-    """Load the text encoder that a configuration names.
-
-    Args:
-        name: of a model folder of kind ``text_encoder``, a path to one, or a path to a folder that ``transformers``
-            loads (any encoder or causal language model, as the paper's LLaMA): that one needs torch.
-        engine: runs the model folder's network.
-        threads: of the engine.
-
-    Raises:
-        ModelError: no such model, or a malformed one.
-        EngineError: the engine cannot load it.
-        ValueError: ``transformers`` is not installed or cannot load the folder.
-    """
-    if os.sep in name and (Path(name) / "config.json").is_file():
-        try:
-            from irvf.instruction.transformers_encoder import TransformersEncoder  # noqa: PLC0415  (seconds to import)
-        except ImportError as error:
-            raise ValueError(f"the text encoder {name} needs torch and transformers ({error}); install them") from error
-        encoder = TransformersEncoder(name)
-        return lambda text: np.asarray(encoder([text])[0], np.float32)
-    model = load_model(name, "text_encoder")
-    if model.tokenizer is None:
-        raise ModelError(f"model {model.path} names no tokenizer in its config.yaml")
-    return SentenceEncoder(create_engine(engine, model.onnx, threads), model.tokenizer, model.width)
 
 
 class SentenceEncoder:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim import Optimizer
 
+from irvf.training.averaging import follow_average
 from irvf.training.data import PairFiles, find_pairs, hold_back
+from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
 from irvf.training.scenes import Annotation, Scene, load_scenes
+
+LossOf = Callable[[int], StepLoss]
 
 
 def load_training_scenes(
@@ -70,3 +76,69 @@ def cosine_rate(rate: float, warm_up: int, steps: int, step: int) -> float:
         return rate * (step + 1) / warm_up
     share = (step - warm_up) / max(1, steps - warm_up)
     return rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+
+
+class Schedule(Protocol):
+    """What a configuration says of the course of a training."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def save_every(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warm_up_steps(self) -> int: ...  # noqa: D102
+    @property
+    def average_decay(self) -> float: ...  # noqa: D102
+    @property
+    def max_gradient_norm(self) -> float: ...  # noqa: D102
+
+
+def freeze(networks: Sequence[nn.Module], device: torch.device) -> None:
+    """Put networks that only judge on the device, in the form that runs fastest there."""
+    for network in networks:
+        network.to(device).eval().requires_grad_(requires_grad=False)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+
+
+def run_steps(
+    loop: Loop, schedule: Schedule, modules: Mapping[str, nn.Module], optimizer: Optimizer, loss_of: LossOf
+) -> None:
+    """Take the steps of a training whose second module is the moving average of the first.
+
+    Args:
+        loop: how long, and where what is left.
+        schedule: learning rate and average.
+        modules: ``{name: trained, "average": average}``.
+        optimizer: of the first.
+        loss_of: see :meth:`irvf.training.loop.Loop.run`, as are the errors.
+    """
+    trained, average = modules.values()
+    rate = partial(cosine_rate, schedule.learning_rate, schedule.warm_up_steps, schedule.steps)
+    loop.run(modules, optimizer, rate, loss_of, partial(follow_average, average, trained, schedule.average_decay))
+
+
+def make_loop(
+    name: str,
+    output: Path,
+    config: Schedule,
+    *,
+    pairs: Sequence[PairFiles],
+    initial: Path | None,
+    frozen: Sequence[nn.Module],
+    texts: str,
+) -> Loop:
+    """Return a loop that is resumed only under the same configuration, pairs, frozen networks and texts.
+
+    Args:
+        name: shown beside the progress bar.
+        output: see :class:`irvf.training.loop.Loop`.
+        config: a dataclass.
+        pairs: that are trained on.
+        initial: weights that the training starts from.
+        frozen: networks that judge.
+        texts: digest of the embeddings.
+    """
+    settings = {**training_settings(config, pairs, initial), "frozen": weights_digest(frozen), "texts": texts}
+    return Loop(name, output, settings, config.steps, config.save_every, config.max_gradient_norm)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,11 +18,17 @@ from tqdm import tqdm
 from irvf.frames import Image8, Plane
 from irvf.networks.realtime_fusion import RealtimeFusionNetwork
 from irvf.pipeline import ImageFusion
-from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_weights
-from irvf.training.instructed import center_texts, cosine_rate, load_training_scenes, parameter_groups
+from irvf.training.instructed import (
+    center_texts,
+    freeze,
+    load_training_scenes,
+    make_loop,
+    parameter_groups,
+    run_steps,
+)
 from irvf.training.instruction_embeddings import Instructions
-from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
+from irvf.training.loop import StepLoss
 from irvf.training.pair_windows import PairBatch, WindowPhase, check_windows, cut_windows
 from irvf.training.processes import step_generator
 from irvf.training.scenes import Annotation, Scene
@@ -142,9 +147,7 @@ def train_realtime(
         RealtimeFusionNetwork(instructions.width, config.channels, config.blocks).to(where) for _ in range(2)
     )
     frozen = (networks.detection, networks.segmentation, networks.saliency)
-    for module in frozen:
-        module.to(where).eval().requires_grad_(requires_grad=False)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    freeze(frozen, where)
     if initial is None:
         center_texts(network.regulation.adapter, instructions.centroids())
     else:
@@ -185,13 +188,14 @@ def train_realtime(
         )
         return StepLoss(loss, batch.names, task)
 
-    settings = {
-        **training_settings(config, training, initial),
-        "frozen": weights_digest(frozen),
-        "texts": instructions.digest(),
-    }
-    loop = Loop("realtime", output, settings, config.steps, config.save_every, config.max_gradient_norm)
-    follow = partial(follow_average, average, network, config.average_decay)
-    rate = partial(cosine_rate, config.learning_rate, config.warm_up_steps, config.steps)
-    loop.run({"network": network, "average": average}, optimizer, rate, loss_of, follow)
+    loop = make_loop(
+        "realtime",
+        output,
+        config,
+        pairs=training,
+        initial=initial,
+        frozen=frozen,
+        texts=instructions.digest(),
+    )
+    run_steps(loop, config, {"network": network, "average": average}, optimizer, loss_of)
     return average.eval()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +13,17 @@ from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.prompt_injection import INJECTIONS
 from irvf.networks.task_regulation import RegulatedFusionNetwork, TaskOrientedRegulation
-from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_weights
-from irvf.training.instructed import center_texts, cosine_rate, load_training_scenes, parameter_groups
+from irvf.training.instructed import (
+    center_texts,
+    freeze,
+    load_training_scenes,
+    make_loop,
+    parameter_groups,
+    run_steps,
+)
 from irvf.training.instruction_embeddings import Instructions
-from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
+from irvf.training.loop import StepLoss
 from irvf.training.pair_windows import PairBatch, WindowPhase, check_windows, cut_windows, fused_reference
 from irvf.training.processes import step_generator
 from irvf.training.scenes import Annotation
@@ -143,9 +148,7 @@ def train_regulation(
     )
     network = RegulatedFusionNetwork(base.to(where), regulation).eval()
     frozen = (base, networks.detection, networks.segmentation, networks.saliency)
-    for module in frozen:
-        module.to(where).eval().requires_grad_(requires_grad=False)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+    freeze(frozen, where)
     regulation.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def sample(step: int, *, shared: bool = False) -> tuple[str, PairBatch, Tensor]:
@@ -184,14 +187,14 @@ def train_regulation(
         )
         return StepLoss(loss, batch.names, task)
 
-    settings = {
-        **training_settings(config, training, initial),
-        "frozen": weights_digest(frozen),
-        "texts": instructions.digest(),
-    }
-    loop = Loop("regulation", output, settings, config.steps, config.save_every, config.max_gradient_norm)
-    follow = partial(follow_average, average, regulation, config.average_decay)
-    modules = {"regulation": regulation, "average": average}
-    rate = partial(cosine_rate, config.learning_rate, config.warm_up_steps, config.steps)
-    loop.run(modules, optimizer, rate, loss_of, follow)
+    loop = make_loop(
+        "regulation",
+        output,
+        config,
+        pairs=training,
+        initial=initial,
+        frozen=frozen,
+        texts=instructions.digest(),
+    )
+    run_steps(loop, config, {"regulation": regulation, "average": average}, optimizer, loss_of)
     return RegulatedFusionNetwork(base, average).eval()

@@ -7,8 +7,8 @@ import pytest
 
 from irvf.engines.factory import create_engine
 from irvf.engines.fusion_network import FusionNetwork
-from irvf.instruction.encoder import load_text_encoder
 from irvf.instruction.prompt import Prompter
+from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import load_model
 from irvf.training.wordings import load_wordings
 
