@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -41,6 +42,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         stage.add_argument("--model", type=Path, help="model folder to write (default: OUTPUT/model)")
         stage.add_argument("--steps", type=int, help="overrides the configuration")
         stage.add_argument("--seed", type=int, help="overrides the configuration")
+        stage.add_argument(
+            "--skip-unusable", action="store_const", const=True, help="leave out, and name, what cannot be read"
+        )
         stage.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
         stage.add_argument("--threads", type=int, default=0, help="of the CPU; 0 takes all cores")
         stage.set_defaults(run=partial(_run, function))
@@ -70,12 +74,18 @@ def _run(function: Callable[[argparse.Namespace], None], arguments: argparse.Nam
     return 0
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command line overrides in a configuration."""
+    names = ("steps", "seed", "skip_unusable")
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
 def _train_base(arguments: argparse.Namespace) -> None:
     from irvf.training.base import BaseTrainingConfig, train_base  # noqa: PLC0415  (as above)
     from irvf.training.config import load_config  # noqa: PLC0415
     from irvf.training.export import export_base  # noqa: PLC0415
 
-    config = load_config(BaseTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
+    config = load_config(BaseTrainingConfig, arguments.config, **_given(arguments))
     network = train_base(arguments.data, arguments.output, config, device=arguments.device, initial=arguments.init)
     if arguments.writes:
         export_base(network, arguments.model)
@@ -91,10 +101,9 @@ def _train_tasks(arguments: argparse.Namespace) -> None:
     if arguments.init and not arguments.only:
         raise ValueError("--init holds the weights of one network: say which with --only")
     config = load_config(TasksTrainingConfig, arguments.config)
-    given = {name: value for name in ("steps", "seed") if (value := getattr(arguments, name)) is not None}
     where = {"device": arguments.device, "initial": arguments.init}
     for task in [arguments.only] if arguments.only else TASK_NETWORKS:
-        settings = dataclasses.replace(getattr(config, task), **given)
+        settings = dataclasses.replace(getattr(config, task), **_given(arguments))
         output, model = arguments.output / task, arguments.model / task
         labels, size = settings.annotation.labels, settings.input_size
         if task == "detection":
@@ -123,7 +132,7 @@ def _train_regulation(arguments: argparse.Namespace) -> None:
     from irvf.training.task_networks import load_task_networks  # noqa: PLC0415
     from irvf.training.wordings import load_wordings  # noqa: PLC0415
 
-    config = load_config(RegulationTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
+    config = load_config(RegulationTrainingConfig, arguments.config, **_given(arguments))
     base = BaseFusionNetwork(config.channels, config.blocks, feature_fusion=config.feature_fusion)
     load_weights(base, load_model(config.base, "fusion").path / "fusion.safetensors")
     networks = load_task_networks(config.detector, config.segmentation, config.saliency, len(config.annotation.labels))
@@ -156,7 +165,7 @@ def _train_realtime(arguments: argparse.Namespace) -> None:
     from irvf.training.task_networks import load_task_networks  # noqa: PLC0415
     from irvf.training.wordings import load_wordings  # noqa: PLC0415
 
-    config = load_config(RealtimeTrainingConfig, arguments.config, steps=arguments.steps, seed=arguments.seed)
+    config = load_config(RealtimeTrainingConfig, arguments.config, **_given(arguments))
     networks = load_task_networks(config.detector, config.segmentation, config.saliency, len(config.annotation.labels))
     encode = load_text_encoder(config.text_encoder, threads=arguments.threads)
     instructions = Instructions({task: texts.training for task, texts in load_wordings().items()}, encode)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from irvf.frames import Image8
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.training.checkpoint import load_weights
-from irvf.training.data import PairFiles, cut_crop, find_pairs, hold_back, load_pairs
+from irvf.training.data import PairFiles, cut_crop, load_pairs, split_pairs
 from irvf.training.loop import Loop, StepLoss, training_settings
 from irvf.training.losses import fusion_loss
 from irvf.training.processes import step_generator
@@ -39,6 +39,7 @@ class BaseTrainingConfig:
     blocks: int = 4  # M
     feature_fusion: bool = True  # without: ablation I
     steps: int = 4200  # the paper's 100 epochs of 308 pairs in batches of 6 would be 5100
+    skip_unusable: bool = False  # pairs that cannot be read, and images alone; else they are refused
     seed: int = 0
     learning_rate: float = 1e-4  # at both ends
     peak_learning_rate: float = 1e-3
@@ -128,9 +129,7 @@ def train_base(
         FloatingPointError: the loss became not finite; the last checkpoint is kept.
     """
     torch.manual_seed(config.seed)
-    training, held = hold_back(find_pairs(data, config.datasets), config.first_held)
-    if not training:
-        raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
+    training, held = split_pairs(data, config.datasets, config.first_held, skip_unusable=config.skip_unusable)
     pairs, held_pairs = load_planes(training), load_planes(held)
     network = BaseFusionNetwork(config.channels, config.blocks, feature_fusion=config.feature_fusion).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from irvf.frames import Image8
 
@@ -55,12 +57,13 @@ def _images(folder: Path) -> dict[str, Path]:
     return images
 
 
-def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
+def find_pairs(root: Path, datasets: Sequence[str] = (), *, skip_alone: bool = False) -> list[PairFiles]:
     """List the pairs under ``root``, sorted by data set and name.
 
     Args:
         root: a folder with ``thermal/`` and ``rgb/``, or a folder of such folders.
         datasets: names of the sub-folders to take; empty takes all that hold pairs.
+        skip_alone: leave images without a partner out, and say so, instead of refusing them.
 
     Raises:
         ValueError: nothing found, a named set is missing, or images without a partner of the same name; all
@@ -81,12 +84,62 @@ def find_pairs(root: Path, datasets: Sequence[str] = ()) -> list[PairFiles]:
         alone += [f"{folder.name}/{name}" for name in sorted(set(thermal) ^ set(rgb))]
         pairs += [PairFiles(folder.name, name, thermal[name], rgb[name]) for name in thermal if name in rgb]
     if alone:
-        raise ValueError(f"{len(alone)} images have no partner of the same name: {', '.join(alone[:20])}")
+        message = f"{len(alone)} images have no partner of the same name: {', '.join(alone[:20])}"
+        if not skip_alone:
+            raise ValueError(message)
+        _say_skipped(message)
     if not pairs:
         raise ValueError(
             f"no pairs under {root}: expected thermal/NAME and rgb/NAME, or SET/thermal/NAME and SET/rgb/NAME"
         )
     return pairs
+
+
+def _say_skipped(message: str) -> None:
+    tqdm.write(f"skipped: {message}", file=sys.stderr)
+
+
+def split_pairs(
+    root: Path,
+    datasets: Sequence[str],
+    first_held: dict[str, str],
+    *,
+    skip_unusable: bool = False,
+    use: Callable[[PairFiles], object] = PairFiles.load,
+) -> tuple[list[PairFiles], list[PairFiles]]:
+    """List the pairs to train on and those that are held back.
+
+    Args:
+        root: as :func:`find_pairs` takes it.
+        datasets: likewise.
+        first_held: as :func:`hold_back` takes it.
+        skip_unusable: leave what cannot be used out, and say so; else whoever reads it refuses it.
+        use: reads a pair as the training will; raises ValueError where it cannot.
+
+    Raises:
+        ValueError: as :func:`find_pairs` and :func:`hold_back`; or nothing is left to train on.
+    """
+    pairs = find_pairs(root, datasets, skip_alone=skip_unusable)
+    if skip_unusable:
+        pairs = _usable(pairs, use)
+    training, held = hold_back(pairs, first_held)
+    if not training:
+        raise ValueError(f"no pair under {root} is left to train on: all are held back (first_held) or unusable")
+    return training, held
+
+
+def _usable(pairs: Iterable[PairFiles], use: Callable[[PairFiles], object]) -> list[PairFiles]:
+    kept: list[PairFiles] = []
+    faults: list[str] = []
+    for pair in pairs:
+        try:
+            use(pair)
+            kept.append(pair)
+        except ValueError as error:  # noqa: PERF203 - reading a file takes far longer
+            faults.append(str(error))
+    if faults:
+        _say_skipped(f"{len(faults)} pairs cannot be used: " + "; ".join(faults[:20]))
+    return kept
 
 
 def load_pairs(pairs: Iterable[PairFiles]) -> list[tuple[Image8, Image8]]:

@@ -18,7 +18,7 @@ from irvf.networks.box_detector import BoxDetectorNetwork
 from irvf.pipeline import ImageFusion
 from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_weights
-from irvf.training.data import PairFiles, find_pairs, hold_back
+from irvf.training.data import PairFiles, split_pairs
 from irvf.training.detection_data import (
     LabelledImage,
     Window,
@@ -29,7 +29,7 @@ from irvf.training.detection_data import (
 from irvf.training.detection_loss import Targets, detection_loss
 from irvf.training.loop import Loop, StepLoss, training_settings
 from irvf.training.processes import step_generator
-from irvf.training.scenes import Annotation, read_labelled
+from irvf.training.scenes import Annotation, read_labelled, read_pair
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class DetectorTrainingConfig:
     average_decay: float = 0.998  # of the exponential moving average of the weights
     max_gradient_norm: float = 10.0
     tone_changes: float = 1.0  # strength of the random gain, offset, saturation and noise, 0..1
+    skip_unusable: bool = False  # pairs or labels that cannot be read, and images alone; else they are refused
     seed: int = 0
     save_every: int = 250
 
@@ -132,9 +133,13 @@ def train_detector(
         FloatingPointError: the loss became not finite; the last checkpoint is kept.
     """
     torch.manual_seed(config.seed)
-    training, _ = hold_back(find_pairs(data, (config.dataset,)), config.first_held)
-    if not training:
-        raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
+    training, _ = split_pairs(
+        data,
+        (config.dataset,),
+        config.first_held,
+        skip_unusable=config.skip_unusable,
+        use=partial(read_pair, annotation=config.annotation),
+    )
     network, average = (BoxDetectorNetwork(len(config.annotation.labels)).to(device) for _ in range(2))
     for module in (network, average):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it

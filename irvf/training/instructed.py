@@ -15,24 +15,34 @@ from torch import nn
 from torch.optim import Optimizer
 
 from irvf.training.averaging import follow_average
-from irvf.training.data import PairFiles, find_pairs, hold_back
+from irvf.training.data import PairFiles, split_pairs
 from irvf.training.loop import Loop, StepLoss, training_settings, weights_digest
-from irvf.training.scenes import Annotation, Scene, load_scenes
+from irvf.training.scenes import Annotation, Scene, load_scenes, read_pair
 
 LossOf = Callable[[int], StepLoss]
 
 
-def load_training_scenes(
-    data: Path, datasets: tuple[str, ...], first_held: Mapping[str, str], labelled: str, annotation: Annotation
-) -> tuple[list[PairFiles], list[Scene], list[Scene]]:
+class Selection(Protocol):
+    """What a configuration says of the pairs."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def first_held(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def labelled(self) -> str: ...  # noqa: D102
+    @property
+    def annotation(self) -> Annotation: ...  # noqa: D102
+    @property
+    def skip_unusable(self) -> bool: ...  # noqa: D102
+
+
+def load_training_scenes(data: Path, config: Selection) -> tuple[list[PairFiles], list[Scene], list[Scene]]:
     """Read the pairs to train on.
 
     Args:
         data: folder of pairs as :func:`irvf.training.data.find_pairs` takes it.
-        datasets: names of sets; empty takes all.
-        first_held: data set -> first pair that is held back.
-        labelled: the set whose boxes are read.
-        annotation: where they are.
+        config: which of them.
 
     Returns:
         The pairs, the scenes of the labelled set, and all scenes.
@@ -40,12 +50,19 @@ def load_training_scenes(
     Raises:
         ValueError: unusable data, or no labelled pair.
     """
-    training, _ = hold_back(find_pairs(data, datasets), dict(first_held))
-    first = [pair for pair in training if pair.dataset == labelled]
+    labelled = {config.labelled}
+    training, _ = split_pairs(
+        data,
+        config.datasets,
+        config.first_held,
+        skip_unusable=config.skip_unusable,
+        use=partial(read_pair, annotation=config.annotation, labelled=labelled),
+    )
+    first = [pair for pair in training if pair.dataset in labelled]
     if not first:
-        raise ValueError(f"no pairs of {labelled} (labelled) are left for training under {data}")
-    others = [pair for pair in training if pair.dataset != labelled]
-    scenes = load_scenes([*first, *others], annotation, {labelled})
+        raise ValueError(f"no pairs of {config.labelled} (labelled) are left for training under {data}")
+    others = [pair for pair in training if pair.dataset not in labelled]
+    scenes = load_scenes([*first, *others], config.annotation, labelled)
     return training, scenes[: len(first)], scenes
 
 

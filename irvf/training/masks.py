@@ -20,13 +20,13 @@ from irvf.networks.segmentation_unet import SegmentationNetwork
 from irvf.pipeline import ImageFusion
 from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_encoder
-from irvf.training.data import find_pairs, hold_back
+from irvf.training.data import split_pairs
 from irvf.training.detection_data import adjust_tones
 from irvf.training.loop import Loop, StepLoss, training_settings
 from irvf.training.mask_losses import saliency_loss, segmentation_loss
 from irvf.training.processes import step_generator
 from irvf.training.pseudo_labels import IGNORED
-from irvf.training.scenes import Annotation, Scene, load_scenes
+from irvf.training.scenes import Annotation, Scene, load_scenes, read_pair
 from irvf.training.windows import place_window
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -52,6 +52,7 @@ class MaskTrainingConfig:
     weight_decay: float = 0.02
     average_decay: float = 0.995  # of the exponential moving average of the weights
     max_gradient_norm: float = 5.0
+    skip_unusable: bool = False  # pairs or labels that cannot be read, and images alone; else they are refused
     seed: int = 0
     save_every: int = 250
 
@@ -170,9 +171,13 @@ def _train(
 ) -> Network:
     data, output, config, fuse = what
     torch.manual_seed(config.seed)
-    training, _ = hold_back(find_pairs(data, (config.dataset,)), config.first_held)
-    if not training:
-        raise ValueError(f"all pairs under {data} are held back (first_held): none is left for training")
+    training, _ = split_pairs(
+        data,
+        (config.dataset,),
+        config.first_held,
+        skip_unusable=config.skip_unusable,
+        use=partial(read_pair, annotation=config.annotation),
+    )
     network, average = (build().to(device) for _ in range(2))
     for module in (network, average):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it

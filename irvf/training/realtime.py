@@ -71,6 +71,7 @@ class RealtimeTrainingConfig:
     warm_up_steps: int = 100
     average_decay: float = 0.998  # of the exponential moving average of the weights
     max_gradient_norm: float = 1.0
+    skip_unusable: bool = False  # pairs or labels that cannot be read, and images alone; else they are refused
     seed: int = 0
     save_every: int = 250
 
@@ -138,9 +139,7 @@ def train_realtime(
         FloatingPointError: the loss became not finite; the last checkpoint is kept.
     """
     torch.manual_seed(config.seed)
-    training, labelled, everything = load_training_scenes(
-        data, config.datasets, config.first_held, config.labelled, config.annotation
-    )
+    training, labelled, everything = load_training_scenes(data, config)
     taught = teach(labelled, teacher, output / "teacher")
     where = torch.device(device)
     network, average = (

@@ -75,6 +75,7 @@ class RegulationTrainingConfig:
     warm_up_steps: int = 60
     average_decay: float = 0.995  # of the exponential moving average of the weights
     max_gradient_norm: float = 1.0
+    skip_unusable: bool = False  # pairs or labels that cannot be read, and images alone; else they are refused
     seed: int = 0
     save_every: int = 200
 
@@ -137,9 +138,7 @@ def train_regulation(
         FloatingPointError: the loss became not finite; the last checkpoint is kept.
     """
     torch.manual_seed(config.seed)
-    training, labelled, everything = load_training_scenes(
-        data, config.datasets, config.first_held, config.labelled, config.annotation
-    )
+    training, labelled, everything = load_training_scenes(data, config)
     scenes = {True: labelled, False: everything}
     where = torch.device(device)
     average, regulation = (

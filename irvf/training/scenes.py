@@ -95,6 +95,20 @@ def read_objects(pair: PairFiles, image_size: tuple[int, int], annotation: Annot
     return Objects(boxes, labels, doubtful[alone])
 
 
+def read_pair(
+    pair: PairFiles, annotation: Annotation, labelled: Collection[str] | None = None
+) -> tuple[Image8, Image8, Objects]:
+    """Read a pair with its boxes; arguments as :func:`read_labelled`.
+
+    Raises:
+        ValueError: unreadable images, sizes that differ, or unusable labels.
+    """
+    thermal, rgb = pair.load()
+    if labelled is not None and pair.dataset not in labelled:
+        return thermal, rgb, _NO_OBJECTS
+    return thermal, rgb, read_objects(pair, (thermal.shape[0], thermal.shape[1]), annotation)
+
+
 def read_labelled(
     pairs: Sequence[PairFiles], annotation: Annotation, labelled: Collection[str] | None = None
 ) -> list[tuple[Image8, Image8, Objects]]:
@@ -115,12 +129,9 @@ def read_labelled(
     read: list[tuple[Image8, Image8, Objects]] = []
     faults: list[str] = []
     for pair in pairs:
-        has_boxes = labelled is None or pair.dataset in labelled
         try:
-            thermal, rgb = pair.load()
-            size = (thermal.shape[0], thermal.shape[1])
-            read.append((thermal, rgb, read_objects(pair, size, annotation) if has_boxes else _NO_OBJECTS))
-        except ValueError as error:
+            read.append(read_pair(pair, annotation, labelled))
+        except ValueError as error:  # noqa: PERF203 - reading a file takes far longer
             faults.append(str(error))
     if faults:
         raise ValueError(f"{len(faults)} pairs cannot be used: " + "; ".join(faults[:20]))

@@ -67,6 +67,28 @@ def test_bad_data_is_one_message_and_nothing_is_trained(command, labelled_folder
     assert not (tmp_path / "run").exists()
 
 
+def test_bad_data_is_left_out_where_told_to(command, labelled_folder, pair_folder, tmp_path, capsys):
+    root = labelled_folder(("a", "b", "c", "d"))
+    pair_folder(("x", "y"), dataset="forest")
+    (root / "street" / "rgb" / "a.png").write_bytes(b"no image")
+    (root / "street" / "boxes_fusion" / "b.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+    (root / "street" / "thermal" / "c.png").unlink()
+    cv2.imwrite(str(root / "forest" / "thermal" / "x.png"), np.zeros((20, 30), np.uint8))
+    assert main(command(root, "--steps=2", "--threads=1", "--skip-unusable")) == 0
+    said = capsys.readouterr().err
+    for fault in ("skipped: 1 images have no partner of the same name: street/c", "skipped: 3 pairs cannot be used",
+                  "a.png is not a readable image", "b.txt:1: class 9 is unknown", "forest/x: "):  # fmt: skip
+        assert fault in said
+    assert (tmp_path / "run" / "model" / "fusion.onnx").is_file()
+
+
+def test_nothing_left_after_skipping_is_refused(command, labelled_folder, capsys):
+    root = labelled_folder(("a",))
+    (root / "street" / "rgb" / "a.png").write_bytes(b"no image")
+    assert main(command(root, "--skip-unusable")) == 2
+    assert "is left to train on" in capsys.readouterr().err
+
+
 def test_an_unpaired_image_is_named(command, labelled_folder, capsys):
     root = labelled_folder()
     (root / "street" / "thermal" / "c.png").unlink()

@@ -79,7 +79,7 @@ def test_a_run_of_another_configuration_is_not_resumed(pair_folder, tmp_path):
 
 
 def test_holding_everything_back_is_refused(pair_folder, tmp_path):
-    with pytest.raises(ValueError, match="none is left for training"):
+    with pytest.raises(ValueError, match="is left to train on"):
         train_base(pair_folder(), tmp_path, BaseTrainingConfig(first_held={"street": "a"}))
 
 
