@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,7 @@ def load_model(name: str, kind: str | None = None) -> Model:
     if found not in KINDS or kind not in (None, found):
         raise ModelError(f"model {path} is of kind {found!r}, a {kind or ' or '.join(KINDS)} is wanted")
     onnx = _file(path, "onnx", content.get("onnx"))
+    _check_digests(path, content)
     model = Model(path.name, path, found, onnx, str(content.get("licence", "unknown")))
     if found in _OF_IMAGES:
         return _of_images(model, content)
@@ -152,6 +154,24 @@ def _text_encoder(model: Model, content: dict[str, Any]) -> Model:
     if not isinstance(width, int) or width <= 0:
         raise ModelError(f"{model.path / 'config.yaml'}: width must be the length of an embedding, not {width!r}")
     return replace(model, tokenizer=_file(model.path, "tokenizer", content.get("tokenizer")), width=width)
+
+
+def file_digest(path: Path) -> str:
+    """Return what ``config.yaml`` says of a file under ``digests``: the start of its SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _check_digests(path: Path, content: dict[str, Any]) -> None:
+    """Refuse files of two exports in one folder: graph and weights of a network each hold a part of it."""
+    digests = content.get("digests", {})
+    if not isinstance(digests, dict):
+        raise ModelError(f"{path / 'config.yaml'}: digests must map names of files to digests, not {digests!r}")
+    for name, digest in digests.items():
+        if file_digest(_file(path, "digests", name)) != str(digest):
+            raise ModelError(
+                f"{path / str(name)} is not the file that the folder was written with; copy the whole model folder "
+                "again, or take its line out of digests in config.yaml if the change is meant"
+            )
 
 
 def _file(folder: Path, key: str, name: object) -> Path:

@@ -19,7 +19,7 @@ from irvf.models import ModelError
 
 Vector = NDArray[np.float32]
 
-TASK_SHARE = 0.75
+TASK_SHARE = 0.88
 """Of the mean wording of its task in what stands for a text; the rest is the text's own embedding."""
 _LAYOUTS = (("thermal", "luma"), ("trunk",))
 """Branches of the faithful network and of the real-time one."""

@@ -76,20 +76,22 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: Opt
     return int(metadata["step"])
 
 
-def load_weights(network: nn.Module, path: Path, prefix: str = "") -> None:
+def load_weights(network: nn.Module, path: Path, prefix: str = "", without: str = "centroids.") -> None:
     """Start a network from weights that a model folder holds (``*.safetensors``).
 
     Args:
         network: to start.
         path: file.
         prefix: of the network's tensors in it; others are left out.
+        without: prefix of what lies beside the network's tensors and is not of it.
 
     Raises:
         ValueError: the file cannot be read, or holds the weights of another network.
     """
     try:
         weights = load_file(path)
-        network.load_state_dict({key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)})
+        own = [key for key in weights if key.startswith(prefix) and not key.startswith(without)]
+        network.load_state_dict({key.removeprefix(prefix): weights[key] for key in own})
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} does not hold the weights of this network: {reason}") from error

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from irvf.models import file_digest
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.box_detector import BoxDetectorNetwork, DeployedBoxDetector
 from irvf.networks.realtime_fusion import BLOCK_SIDE, FoldedRealtimeNetwork, RealtimeFusionNetwork
@@ -131,7 +132,9 @@ def _compare(network: nn.Module, path: Path, cases: Sequence[Mapping[str, Tensor
 
 
 def write_config(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write ``config.yaml`` of a model folder (see :class:`irvf.models.Model`)."""
+    """Write ``config.yaml`` of a model folder (see :class:`irvf.models.Model`), with digests of the files it names."""
+    files = [name for name in content.values() if isinstance(name, str) and (folder / name).is_file()]
+    content = {**content, "digests": {name: file_digest(folder / name) for name in files}}
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(content), sort_keys=False), "utf-8")
 
 

@@ -64,8 +64,8 @@ class RealtimeTrainingConfig:
     )
     brightness_weight: float = 0.5  # lambda of Eq. 5
     windows: tuple[WindowPhase, ...] = (WindowPhase(0.8, (160, 160), 8), WindowPhase(1.0, (320, 320), 2))
-    scales: tuple[float, float] = (0.7, 1.4)
-    steps: int = 6000
+    scales: tuple[float, float] = (0.6, 1.8)  # wide: images differ in sharpness, too
+    steps: int = 5500
     learning_rate: float = 2e-3
     linear_factor: float = 0.3  # of the learning rate, for the linear layers of adapter and predictors
     warm_up_steps: int = 100

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from irvf.models import ModelError, available_models, load_model
+from irvf.models import ModelError, available_models, file_digest, load_model
 
 FUSION = {"kind": "fusion", "onnx": "net.onnx", "licence": "Apache-2.0"}
 PROMPTED = {**FUSION, "weights": "net.onnx", "text_encoder": "words"}
@@ -48,6 +48,21 @@ def test_the_shipped_models_load(name, kind):
     assert model == load_model(name)
     assert model.onnx.is_file()
     assert model.licence != "unknown"
+
+
+def test_a_file_that_is_as_it_was_written_is_taken(models):
+    folder = models("mine", FUSION)
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({**FUSION, "digests": {"net.onnx": file_digest(folder / "net.onnx")}})
+    )
+    assert load_model("mine").onnx == folder / "net.onnx"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_has_its_digest(name):
+    content = yaml.safe_load((load_model(name).path / "config.yaml").read_text("utf-8"))
+    assert content["onnx"] in content["digests"]
+    assert content.get("weights", content["onnx"]) in content["digests"]
 
 
 @pytest.mark.parametrize(("name", "most"), [(name, 25e6 if name == "sentence-encoder" else 10e6) for name in SHIPPED])
@@ -119,6 +134,10 @@ def test_another_kind_is_refused(models):
         ({"kind": "fusion"}, "onnx must be"),
         ({**FUSION, "onnx": 3}, "onnx must be"),
         ({**FUSION, "onnx": "other.onnx"}, "other.onnx"),
+        ({**FUSION, "size_multiple": 0}, "size_multiple"),
+        ({**FUSION, "digests": "e3b0"}, "digests must map"),
+        ({**FUSION, "digests": {"lost.onnx": "e3b0"}}, "lost.onnx"),
+        ({**FUSION, "digests": {"net.onnx": "0000"}}, "net.onnx is not the file that the folder was written with"),
     ],
 )
 def test_a_malformed_fusion_is_named(models, content, named):

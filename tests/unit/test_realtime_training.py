@@ -136,6 +136,9 @@ def test_the_command_makes_a_fusion_that_instructions_change(exported, labelled_
     config.write_text(config.read_text().replace(f"{exported.root}/regulated", "laplacian"))
     assert main(["train", "realtime", *arguments, "--steps=2", "--threads=1"]) == 0
     assert {path.name for path in model.iterdir()} == {"config.yaml", "fusion.onnx", "fusion.safetensors"}
+    again = f"--init={model / 'fusion.safetensors'}", f"--model={tmp_path / 'again'}"
+    arguments[-1] = f"--output={tmp_path / 'second'}"
+    assert main(["train", "realtime", *arguments, *again, "--steps=1", "--threads=1"]) == 0
     pipeline = FusionPipeline(PipelineConfig(model=str(model), detector="", segmentation="", saliency="", threads=1))
     thermal, rgb = scene(50, 61)
     pair = FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8"))
