@@ -8,6 +8,7 @@ import pytest
 from irvf.training.base import BaseTrainingConfig, CropPhase
 from irvf.training.config import load_config
 from irvf.training.pair_windows import WindowPhase
+from irvf.training.realtime import RealtimeTrainingConfig
 from irvf.training.regulation import RegulationTrainingConfig
 from irvf.training.scenes import Annotation
 from irvf.training.task_networks import TasksTrainingConfig
@@ -65,6 +66,7 @@ SHIPPED_FILES = {
     "base": BaseTrainingConfig,
     "regulation": RegulationTrainingConfig,
     "ablation/model_1_base": BaseTrainingConfig,
+    "realtime": RealtimeTrainingConfig,
     "ablation/model_1": RegulationTrainingConfig,
     "ablation/model_2": RegulationTrainingConfig,
     "ablation/model_3": BaseTrainingConfig,
