@@ -14,8 +14,9 @@ from typing import Any
 
 import cv2
 
+from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.instruction.text_encoders import load_text_encoder
-from irvf.models import load_model
+from irvf.models import file_digest, load_model
 from irvf.pipeline import image_fusion, image_fusions
 
 TASK_NETWORKS = ("detection", "segmentation", "saliency")
@@ -175,6 +176,7 @@ def _train_realtime(arguments: argparse.Namespace) -> None:
         arguments.output,
         config,
         teacher=image_fusions(config.teacher, taught, arguments.threads),
+        teacher_digest=_fusion_digest(config.teacher),
         networks=networks,
         instructions=instructions,
         device=arguments.device,
@@ -182,3 +184,11 @@ def _train_realtime(arguments: argparse.Namespace) -> None:
     )
     if arguments.writes:
         export_realtime(network, arguments.model, instructions.centroids(), config.text_encoder)
+
+
+def _fusion_digest(name: str) -> str:
+    """Return what tells a fusion from others: the name of a plain method, the digests of a model's files."""
+    if name in FUSION_METHODS:
+        return name
+    model = load_model(name, "fusion")
+    return "".join(file_digest(path)[:8] for path in (model.onnx, model.weights) if path)

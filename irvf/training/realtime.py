@@ -30,7 +30,7 @@ from irvf.training.instructed import (
 from irvf.training.instruction_embeddings import Instructions
 from irvf.training.loop import StepLoss
 from irvf.training.pair_windows import PairBatch, WindowPhase, check_windows, cut_windows
-from irvf.training.processes import step_generator
+from irvf.training.processes import process_rank, step_generator
 from irvf.training.scenes import Annotation, Scene
 from irvf.training.task_losses import TermWeights, check_weights, task_loss
 from irvf.training.task_networks import TaskNetworks
@@ -103,7 +103,9 @@ def teach(scenes: Sequence[Scene], teacher: Mapping[str, ImageFusion], folder: P
             if image is None:
                 image = cv2.cvtColor(fuse(scene.thermal, scene.rgb), cv2.COLOR_RGB2GRAY)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), image)
+                unfinished = path.with_name(f"{path.stem}.{process_rank()}.part.png")  # several processes may be at it
+                cv2.imwrite(str(unfinished), image)
+                unfinished.replace(path)
             taught[task].append(np.asarray(image, np.uint8))
     return taught
 
@@ -114,6 +116,7 @@ def train_realtime(
     config: RealtimeTrainingConfig,
     *,
     teacher: Mapping[str, ImageFusion],
+    teacher_digest: str,
     networks: TaskNetworks,
     instructions: Instructions,
     device: str = "cpu",
@@ -126,6 +129,7 @@ def train_realtime(
         output: folder for the checkpoint, the log and the teacher's images; made if missing.
         config: what to train.
         teacher: fusion under the instruction of each task but viewing.
+        teacher_digest: tells teachers apart: the images of another one are not taken.
         networks: of the tasks; frozen here.
         instructions: embeddings of the wordings that are trained on.
         device: torch device.
@@ -140,7 +144,7 @@ def train_realtime(
     """
     torch.manual_seed(config.seed)
     training, labelled, everything = load_training_scenes(data, config)
-    taught = teach(labelled, teacher, output / "teacher")
+    taught = teach(labelled, teacher, output / f"teacher-{teacher_digest}")
     where = torch.device(device)
     network, average = (
         RealtimeFusionNetwork(instructions.width, config.channels, config.blocks).to(where) for _ in range(2)
@@ -194,7 +198,7 @@ def train_realtime(
         pairs=training,
         initial=initial,
         frozen=frozen,
-        texts=instructions.digest(),
+        texts=f"{instructions.digest()} {teacher_digest}",
     )
     run_steps(loop, config, {"network": network, "average": average}, optimizer, loss_of)
     return average.eval()

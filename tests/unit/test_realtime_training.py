@@ -56,7 +56,7 @@ def parts():
             network.train()(torch.rand(2, 3, 64, 64))  # statistics of images
         instructions = Instructions({task: (f"{task} now", f"{task} please") for task in TASKS}, encode)
         teacher = dict.fromkeys(("detection", "segmentation", "saliency"), brighten)
-        return {"teacher": teacher, "networks": networks, "instructions": instructions}
+        return {"teacher": teacher, "teacher_digest": "bright", "networks": networks, "instructions": instructions}
 
     return make
 
@@ -85,6 +85,18 @@ def test_the_teachers_images_are_kept_and_read_again(labelled_folder, tmp_path):
         expected = cv2.cvtColor(brighten(None, scene.rgb), cv2.COLOR_RGB2GRAY)
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(kept, expected)
+
+
+def test_another_teacher_is_asked_anew_and_does_not_go_on(parts, labelled_folder, tmp_path):
+    data, given = labelled_folder(), parts()
+    train_realtime(data, tmp_path, TINY, **given)
+    given["teacher"] = dict.fromkeys(given["teacher"], lambda _, rgb: rgb)
+    with pytest.raises(ValueError, match="another"):
+        train_realtime(data, tmp_path, TINY, **{**given, "teacher_digest": "plain"})
+    images = {path.parent.parent.parent.name: cv2.imread(str(path)) for path in tmp_path.glob("teacher-*/*/*/a.png")}
+    assert set(images) == {"teacher-bright", "teacher-plain"}
+    assert images["teacher-bright"].mean() > images["teacher-plain"].mean() + 30
+    assert not list(tmp_path.rglob("*.part*"))
 
 
 def test_what_the_teacher_shows_is_learnt(parts, labelled_folder, tmp_path):
