@@ -170,7 +170,7 @@ def _train_realtime(arguments: argparse.Namespace) -> None:
     networks = load_task_networks(config.detector, config.segmentation, config.saliency, len(config.annotation.labels))
     encode = load_text_encoder(config.text_encoder, threads=arguments.threads)
     instructions = Instructions({task: texts.training for task, texts in load_wordings().items()}, encode)
-    taught = [task for task, terms in config.weights.items() if any(terms.reference)]
+    taught = [task for task in dict.fromkeys(config.order) if any(config.weights[task].reference)]
     network = train_realtime(
         arguments.data,
         arguments.output,

@@ -152,6 +152,7 @@ def training_settings(config: Any, pairs: Sequence[PairFiles], initial: Path | N
     """
     settings = dataclasses.asdict(config)
     del settings["steps"], settings["save_every"]
+    settings.pop("skip_unusable", None)  # the pairs that are left are what counts
     names = [f"{pair.dataset}/{pair.name}" for pair in pairs]
     return {**settings, "initial": str(initial), "pairs": hashlib.sha256("\n".join(names).encode()).hexdigest()}
 

@@ -100,11 +100,12 @@ def teach(scenes: Sequence[Scene], teacher: Mapping[str, ImageFusion], folder: P
         for task, fuse in teacher.items():
             path = folder / task / f"{scene.name}.png"
             image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-            if image is None:
+            if image is None or image.shape != scene.thermal.shape:
                 image = cv2.cvtColor(fuse(scene.thermal, scene.rgb), cv2.COLOR_RGB2GRAY)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = path.with_name(f"{path.stem}.{process_rank()}.part.png")  # several processes may be at it
-                cv2.imwrite(str(unfinished), image)
+                if not cv2.imwrite(str(unfinished), image):
+                    raise OSError(f"{unfinished} cannot be written; is the disk full?")
                 unfinished.replace(path)
             taught[task].append(np.asarray(image, np.uint8))
     return taught
@@ -139,9 +140,13 @@ def train_realtime(
         The averaged network, in evaluation mode.
 
     Raises:
-        ValueError: unusable data, or a checkpoint of another configuration.
+        ValueError: unusable data, a checkpoint of another configuration, or a teacher that lacks a task.
+        OSError: the teacher's images cannot be written.
         FloatingPointError: the loss became not finite; the last checkpoint is kept.
     """
+    untaught = sorted(task for task in config.order if any(config.weights[task].reference) and task not in teacher)
+    if untaught:
+        raise ValueError(f"the teacher has no images for {', '.join(untaught)}, whose reference has a weight")
     torch.manual_seed(config.seed)
     training, labelled, everything = load_training_scenes(data, config)
     taught = teach(labelled, teacher, output / f"teacher-{teacher_digest}")
@@ -161,12 +166,12 @@ def train_realtime(
     def sample(task: str, step: int) -> tuple[PairBatch, Tensor]:
         def reference(number: int, placement: Placement, thermal: Plane, _luma: Plane) -> Plane:
             if task not in taught:
-                return thermal  # its weight is zero
+                return thermal  # its weight is zero: no distance to it counts
             window: Plane = placement.cut(taught[task][number], border=0) / np.float32(255)
             return window
 
         batch = cut_windows(
-            labelled if task in taught else everything,
+            everything if task == "viewing" else labelled,
             next((phase for phase in config.windows if step < phase.until * config.steps), config.windows[-1]),
             scales=config.scales,
             thermal_gamma=(1.0, 1.0),  # the teacher saw the images as they are

@@ -83,7 +83,7 @@ class RegulationTrainingConfig:
         """Refuse unknown tasks, injections and references.
 
         Raises:
-            ValueError: a task that is none of :data:`TASKS` or has no weights, an empty order or no windows, an
+            ValueError: see :func:`irvf.training.task_losses.check_weights`; windows that cannot be used; an
                 unknown injection or reference.
         """
         if self.injection not in INJECTIONS:

@@ -40,6 +40,8 @@ def check_weights(order: Sequence[str], weights: Mapping[str, TermWeights]) -> N
     unknown = [task for task in (*order, *weights, *others) if task not in TASKS]
     if unknown or not order:
         raise ValueError(f"order and weights name {', '.join(unknown) or 'nothing'}; known: {', '.join(TASKS)}")
+    if set(weights["viewing"].also if "viewing" in weights else ()) - {"viewing"}:
+        raise ValueError("viewing is trained on sets without labels: no loss of another task can take part in it")
     lacking = sorted(set(order) - set(weights))
     if lacking:
         raise ValueError(f"weights lack {', '.join(lacking)}: every task of the order needs its own")

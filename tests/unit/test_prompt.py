@@ -81,7 +81,7 @@ def expected(regulation, embedding):
 
 
 def shared(text, task):
-    """What stands for a text: three quarters of its task's mean wording, as a direction, and one of its own."""
+    """What stands for a text: mostly of its task's mean wording, as a direction, and one of its own."""
     mixed = 0.88 * AXES[task] + 0.12 * encode(text)
     return (mixed / np.linalg.norm(mixed)).astype(np.float32)
 

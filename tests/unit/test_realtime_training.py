@@ -70,6 +70,35 @@ def test_a_reference_of_viewing_is_refused():
         dataclasses.replace(TINY, weights={**TINY.weights, "viewing": TermWeights(1.0, (1.0, 0.0))})
 
 
+def test_a_task_that_nobody_teaches_is_refused(parts, labelled_folder, tmp_path):
+    given = parts()
+    del given["teacher"]["saliency"]
+    with pytest.raises(ValueError, match="no images for saliency"):
+        train_realtime(labelled_folder(), tmp_path, TINY, **given)
+
+
+def test_other_tasks_take_no_part_in_viewing():
+    with pytest.raises(ValueError, match="sets without labels"):
+        dataclasses.replace(TINY, weights={**TINY.weights, "viewing": TermWeights(1.0, (0.0, 0.0), {"detection": 1.0})})
+
+
+def test_a_task_without_a_teacher_sees_labelled_sets_only(parts, labelled_folder, pair_folder, tmp_path, monkeypatch):
+    data = labelled_folder(("a",))
+    pair_folder(("x", "y", "z"), dataset="forest")
+    loss, seen = realtime.task_loss, {}
+
+    def noted(task, fused, batch, *rest, **options):
+        seen.setdefault(task, set()).update(batch.names)
+        return loss(task, fused, batch, *rest, **options)
+
+    monkeypatch.setattr(realtime, "task_loss", noted)
+    alone = {"detection": TermWeights(1.0, (0.0, 0.0)), "viewing": TINY.weights["viewing"]}
+    config = dataclasses.replace(TINY, order=("detection", "viewing"), weights=alone, steps=8)
+    train_realtime(data, tmp_path, config, **{**parts(), "teacher": {}})
+    assert seen["detection"] == {"street/a"}
+    assert seen["viewing"] > {"forest/x"}
+
+
 def test_the_teachers_images_are_kept_and_read_again(labelled_folder, tmp_path):
     scenes = load_scenes(find_pairs(labelled_folder()), TINY.annotation)
     calls = []
@@ -91,7 +120,7 @@ def test_another_teacher_is_asked_anew_and_does_not_go_on(parts, labelled_folder
     data, given = labelled_folder(), parts()
     train_realtime(data, tmp_path, TINY, **given)
     given["teacher"] = dict.fromkeys(given["teacher"], lambda _, rgb: rgb)
-    with pytest.raises(ValueError, match="another"):
+    with pytest.raises(ValueError, match="texts"):
         train_realtime(data, tmp_path, TINY, **{**given, "teacher_digest": "plain"})
     images = {path.parent.parent.parent.name: cv2.imread(str(path)) for path in tmp_path.glob("teacher-*/*/*/a.png")}
     assert set(images) == {"teacher-bright", "teacher-plain"}
