@@ -149,14 +149,15 @@ class FusionPipeline:
         return ("image", *(names[head] for head in instruction.task.heads if head not in missing))
 
     def warm_up(self) -> None:
-        """Run every network once, so that the first pair is as fast as the others.
+        """Run every network twice, so that the first pair is as fast as the others: the second run captures graphs.
 
         Raises:
             EngineError: a network cannot run.
         """
         plane = np.zeros((240, 320), np.float32)
-        self._fusion_under(read_instruction())(plane, plane)
-        self._heads.warm_up()
+        for _ in range(2):
+            self._fusion_under(read_instruction())(plane, plane)
+            self._heads.warm_up()
 
     def fuse(self, pair: FramePair, instruction: Instruction) -> FusionResult:
         """Take one pair through all stages.

@@ -20,7 +20,7 @@ ARGUMENTS = {
         "ROS parameter file of the node; an argument below that is given wins over it.",
     ),
     "model": ("", f"Fusion: a model folder (name or path), or max, average, laplacian. {FROM_FILE}"),
-    "engine": ("", f"What runs the networks: auto, onnxruntime. {FROM_FILE}"),
+    "engine": ("", f"What runs the networks: auto, openvino, onnxruntime, tensorrt. {FROM_FILE}"),
     "use_sim_time": ("", f"true: take the time from /clock, e.g. with ros2 bag play --clock. {FROM_FILE}"),
     "autostart": ("", f"false: leave configure and activate to a lifecycle manager. {FROM_FILE[:-1]}, else true."),
     "log_level": ("info", "debug, info, warn, error or fatal."),

