@@ -1,0 +1,151 @@
+"""``irvf bench``: how long fusion and detection take here, network by network, engine by engine, size by size."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from irvf.cli.arguments import image_size
+from irvf.engines.factory import ENGINE_NAMES, missing_engine
+from irvf.evaluation.timing import Times, resident_bytes, street_pair, time_pipelines
+from irvf.imaging.classical_fusion import FUSION_METHODS
+from irvf.models import load_model
+from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
+
+SIZES = ("320x256", "640x480", "1024x768", "1280x1024")
+_REFERENCE = "laplacian"
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``irvf bench``."""
+    parser = commands.add_parser("bench", help="measure how long it takes here", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["irvf", _REFERENCE, "max", "average"], help="what fuses")
+    parser.add_argument("--engines", nargs="+", choices=ENGINE_NAMES, help="default: all that are installed")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the engines and of OpenCV")
+    parser.add_argument(
+        "--sizes", nargs="+", type=image_size, default=[image_size(text) for text in SIZES], metavar="WxH"
+    )
+    parser.add_argument("--instruction", default="detection", help="in force (default: detection)")
+    parser.add_argument("--detector", default="detector", help="model folder; empty for none")
+    parser.add_argument("--rounds", type=int, default=20, help="that count, after three that do not")
+    parser.add_argument("--output", type=Path, default=Path("runs") / "bench", help="folder for report and figures")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the report, and write it with all figures."""
+    instruction = read_instruction(arguments.instruction)
+    engines = arguments.engines or [name for name in ENGINE_NAMES if name != "auto" and not missing_engine(name)]
+    lines: list[dict[str, Any]] = []
+    total = len(arguments.threads) * len(arguments.sizes) * (arguments.rounds + 3)
+    with tqdm(total=total, unit="round", leave=False) as progress:
+        for threads in arguments.threads:
+            cv2.setNumThreads(threads)
+            pipelines, memory = _load(arguments.models, engines, threads, arguments.detector)
+            for width, height in arguments.sizes:
+                progress.set_description(f"{threads} threads, {width}x{height}")
+                pair = street_pair(width, height)
+                times = time_pipelines(pipelines, pair, instruction, rounds=arguments.rounds, done=progress.update)
+                lines += _lines(times, threads, (width, height), memory)
+    report = _report(lines, arguments.rounds)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    files = [arguments.output / "bench.md", arguments.output / "bench.json"]
+    files[0].write_text(report + "\n", "utf-8")
+    files[1].write_text(json.dumps({"machine": _machine(), "measurements": lines}, indent=1) + "\n", "utf-8")
+    print(report)
+    print(f"\nwritten: {', '.join(map(str, files))}")
+    return 0
+
+
+def _load(
+    models: Sequence[str], engines: Sequence[str], threads: int, detector: str
+) -> tuple[dict[str, FusionPipeline], dict[str, float]]:
+    """Load every model with every engine; plain methods once. Return the pipelines and the megabytes that each took."""
+    pipelines, memory = {}, {}
+    for model in models:
+        plain = model in FUSION_METHODS
+        if not plain:
+            load_model(model, "fusion")  # so that a model that is missing is said before anything is measured
+        for engine in engines[:1] if plain else engines:
+            name = model if plain else f"{model}, {engine}"
+            before = resident_bytes()
+            pipelines[name] = FusionPipeline(PipelineConfig(model, detector, "", "", engine, threads))
+            pipelines[name].warm_up()
+            memory[name] = (resident_bytes() - before) / 1e6
+    return pipelines, memory
+
+
+def _lines(
+    times: dict[str, Times], threads: int, size: tuple[int, int], memory: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    for name, measured in times.items():
+        stages = {
+            stage: {
+                "least_ms": round(measured.least(stage), 3),
+                **{f"p{share}_ms": round(measured.percentile(stage, share), 3) for share in (50, 95, 99)},
+            }
+            for stage in measured.stages
+        }
+        yield {
+            "fusion": name,
+            "threads": threads,
+            "width": size[0],
+            "height": size[1],
+            "load_mb": round(memory[name], 1),
+            "stages": stages,
+        }
+
+
+def _machine() -> dict[str, Any]:
+    models = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
+    }
+
+
+def _cpu_lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def _report(lines: Sequence[dict[str, Any]], rounds: int) -> str:
+    machine = _machine()
+    introduction = (
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, load {machine['load']}. {rounds} rounds after "
+        "three that do not count; all rows of a table took turns. The least time is what the work costs when nothing "
+        f"disturbs it; its ratio to {_REFERENCE} carries over to other machines better than the time."
+    )
+    text = ["# Benchmark", "", introduction]
+    settings = dict.fromkeys((line["threads"], line["width"], line["height"]) for line in lines)
+    for threads, width, height in settings:
+        rows = [line for line in lines if (line["threads"], line["width"], line["height"]) == (threads, width, height)]
+        text += ["", f"## {width} x {height}, {threads} {'thread' if threads == 1 else 'threads'}", ""]
+        text += _table(rows)
+    return "\n".join(text)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    reference = next((row["stages"]["fuse"]["least_ms"] for row in rows if row["fusion"] == _REFERENCE), None)
+    yield f"| fusion | least ms | median | p95 | times {_REFERENCE} | pair: median ms | p95 | p99 | load MB |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        fuse, total = row["stages"]["fuse"], row["stages"]["total"]
+        ratio = f"{fuse['least_ms'] / reference:.2f}" if reference else ""
+        cells = [f"{fuse[key]:.2f}" for key in ("least_ms", "p50_ms", "p95_ms")]
+        cells += [ratio, *(f"{total[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms")), f"{row['load_mb']:.0f}"]
+        yield f"| {row['fusion']} | {' | '.join(cells)} |"
