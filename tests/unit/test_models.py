@@ -38,7 +38,13 @@ def refusal(name, kind="fusion"):
     return str(raised.value)
 
 
-SHIPPED = {"irvf": "fusion", "irvf-base": "fusion", "detector": "detector", "segmentation": "segmentation"}
+SHIPPED = {
+    "irvf": "fusion",
+    "irvf-base": "fusion",
+    "realtime": "fusion",
+    "detector": "detector",
+    "segmentation": "segmentation",
+}
 SHIPPED |= {"saliency": "saliency", "sentence-encoder": "text_encoder"}
 
 
