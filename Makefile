@@ -49,7 +49,7 @@ types: env  ## Check the types of both packages
 	$(RUN) -m mypy
 
 unit: env  ## Tests that need no ROS
-	$(RUN) -m pytest tests/unit
+	$(RUN) -m pytest tests/unit -n auto --maxprocesses 4 --dist loadfile
 
 ros: env  ## Tests on real ROS 2, each file in a domain of its own
 	$(RUN) -m pytest tests/ros

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ class ModelError(ValueError):
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network in all the forms that it has.
+
+    Attributes:
+        onnx: in 32 bits, as every engine reads it.
+        int8: in 8 bits, as QDQ; None without.
+        architecture: what torch makes it of, with the weights beside ``onnx``; see
+            :func:`irvf.networks.deployed.load_network`. None without.
+    """
+
+    onnx: Path
+    int8: Path | None = None
+    architecture: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """A model folder, read and checked.
 
@@ -26,7 +43,7 @@ class Model:
         name: of the folder.
         path: the folder.
         kind: one of :data:`KINDS`.
-        onnx: the network, as every engine reads it.
+        network: in all its forms.
         licence: SPDX name of the weights' licence.
         labels: class names in the order of the network's outputs; detectors, and segmentations, whose first is the
             background.
@@ -34,6 +51,7 @@ class Model:
             saliency networks.
         weights: what makes prompts of texts; fusions that take a prompt, else None.
         text_encoder: name of or path to the model that embeds the texts; fusions that take a prompt, else empty.
+        takes_other_sizes: whether the network takes all multiples of 32 besides ``input_size``; detectors.
         size_multiple: of which height and width of the planes must be multiples; fusions.
         tokenizer: what makes tokens of a text; text encoders, else None.
         width: numbers in an embedding; text encoders, else 0.
@@ -42,15 +60,21 @@ class Model:
     name: str
     path: Path
     kind: str
-    onnx: Path
+    network: Network
     licence: str
     labels: tuple[str, ...] = ()
     input_size: tuple[int, int] = (0, 0)
     weights: Path | None = None
     text_encoder: str = ""
+    takes_other_sizes: bool = False
     size_multiple: int = 1
     tokenizer: Path | None = None
     width: int = 0
+
+    @property
+    def onnx(self) -> Path:
+        """The network in 32 bits."""
+        return self.network.onnx
 
 
 def model_roots() -> list[Path]:
@@ -106,12 +130,22 @@ def load_model(name: str, kind: str | None = None) -> Model:
     found = content.get("kind")
     if found not in KINDS or kind not in (None, found):
         raise ModelError(f"model {path} is of kind {found!r}, a {kind or ' or '.join(KINDS)} is wanted")
-    onnx = _file(path, "onnx", content.get("onnx"))
+    network = Network(
+        _file(path, "onnx", content.get("onnx")),
+        _file(path, "int8", content["int8"]) if "int8" in content else None,
+        _architecture(path, content.get("network")),
+    )
     _check_digests(path, content)
-    model = Model(path.name, path, found, onnx, str(content.get("licence", "unknown")))
+    model = Model(path.name, path, found, network, str(content.get("licence", "unknown")))
     if found in _OF_IMAGES:
         return _of_images(model, content)
     return _fusion(model, content) if found == "fusion" else _text_encoder(model, content)
+
+
+def _architecture(path: Path, content: Any) -> dict[str, Any] | None:
+    if content is not None and not (isinstance(content, dict) and isinstance(content.get("name"), str)):
+        raise ModelError(f"{path / 'config.yaml'}: network must be a mapping with at least a name, not {content!r}")
+    return content
 
 
 def _of_images(model: Model, content: dict[str, Any]) -> Model:
@@ -129,7 +163,10 @@ def _of_images(model: Model, content: dict[str, Any]) -> Model:
         raise ModelError(f"{where}: a detector needs labels, the names of its classes")
     if model.kind == "segmentation" and len(labels) < 2:
         raise ModelError(f"{where}: a segmentation needs labels, the background first, not {labels!r}")
-    return replace(model, labels=tuple(labels), input_size=(size[0], size[1]))
+    others = content.get("takes_other_sizes", False)
+    if not isinstance(others, bool):
+        raise ModelError(f"{where}: takes_other_sizes must be true or false, not {others!r}")
+    return replace(model, labels=tuple(labels), input_size=(size[0], size[1]), takes_other_sizes=others)
 
 
 def _fusion(model: Model, content: dict[str, Any]) -> Model:

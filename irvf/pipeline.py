@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from irvf.engines.engine import Engine
-from irvf.engines.factory import create_engine
+from irvf.engines.factory import EngineOptions, create_engine
 from irvf.engines.fusion_network import FusionNetwork
 from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane
 from irvf.imaging.classical_fusion import FUSION_METHODS, MIN_SIDE, Fusion, fuse_at_scale
@@ -27,8 +27,10 @@ from irvf.instruction.prompt import Prompt, Prompter
 from irvf.instruction.prompt_cache import PromptCache
 from irvf.instruction.tasks import Task, load_tasks
 from irvf.instruction.text_encoders import load_text_encoder
-from irvf.models import Model, ModelError, load_model
+from irvf.models import Model, ModelError, Network, load_model
+from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
+from irvf.perception.tracking import SparseDetection
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -37,12 +39,13 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class PipelineConfig:
     """What is loaded."""
 
-    model: str = "irvf"  # fusion: a model folder, or a name of FUSION_METHODS
+    model: str = "realtime"  # fusion: a model folder, or a name of FUSION_METHODS
     detector: str = "detector"  # model folder; empty for none
     segmentation: str = "segmentation"  # likewise
     saliency: str = "saliency"  # likewise
     engine: str = "auto"  # one of irvf.engines.factory.ENGINE_NAMES
     threads: int = 0  # of the engine; 0 takes all cores
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
 
     @property
     def heads(self) -> dict[str, str]:
@@ -57,6 +60,8 @@ class LiveConfig:
     processing_scale: float = 1.0  # of the fusion network, relative to the RGB image, 0..1
     score_threshold: float = 0.35  # least certain detection that is kept, 0..1
     iou_threshold: float = 0.6  # overlap above which two boxes of a class are one object, 0..1
+    detection_scale: float = 1.0  # size of the detector's input relative to its own, 0..1, where that is not fixed
+    detection_every: int = 1  # the detector sees every n-th pair; between, its boxes are carried on
     thermal_range: ThermalRangeConfig = field(default_factory=ThermalRangeConfig)
     registration: str = "none"  # one of REGISTRATION_METHODS
     homography: tuple[float, ...] = _IDENTITY  # thermal pixel -> RGB pixel, row by row
@@ -88,16 +93,17 @@ class FusionPipeline:
         self._prompts: PromptCache | None = None
         self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(load_model(config.model, "fusion"))
         self._heads = load_heads(**config.heads, load_network=self._load_network)
+        self._sparse = SparseDetection()
         self._thermal_range = ThermalRange()
         self._stages = _Stages(live or LiveConfig())
 
-    def _load_network(self, onnx: Path) -> Engine:
-        engine = create_engine(self._config.engine, onnx, self._config.threads)
+    def _load_network(self, network: Network | Path) -> Engine:
+        engine = create_engine(self._config.engine, network, self._config.threads, self._config.engine_options)
         self.engine_description = engine.description
         return engine
 
     def _load_fusion(self, model: Model) -> FusionNetwork:
-        network = FusionNetwork(self._load_network(model.onnx), model.size_multiple)
+        network = FusionNetwork(self._load_network(model.network), model.size_multiple)
         if network.takes_prompt != (model.weights is not None):
             takes, has = ("a", "lacks") if network.takes_prompt else ("no", "has")
             raise ModelError(
@@ -190,10 +196,7 @@ class FusionPipeline:
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
         if heads.detection and "detection" in wanted:
-            with clock("detect"):
-                heads.detection.score_threshold = stages.live.score_threshold
-                heads.detection.iou_threshold = stages.live.iou_threshold
-                detections = heads.detection.detect(fused, instruction.classes)
+            detections = self._detect(heads.detection, fused, pair.rgb.stamp, instruction, clock)
         if heads.segmentation and "segmentation" in wanted:
             with clock("segment"):
                 segmentation = heads.segmentation.segment(fused, instruction.classes)
@@ -201,6 +204,23 @@ class FusionPipeline:
             with clock("saliency"):
                 saliency = heads.saliency.detect(fused)
         return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
+
+    def _detect(
+        self, detector: Detector, fused: Image8, stamp: int, instruction: Instruction, clock: StageClock
+    ) -> tuple[Detection, ...]:
+        live, size = self._stages.live, (fused.shape[0], fused.shape[1])
+        context = instruction.task.name, instruction.classes, size
+        with clock("track"):
+            carried = self._sparse.carry(live.detection_every, stamp, size, context)
+        if carried is not None:
+            return carried
+        del clock.stage_ms["track"]
+        with clock("detect"):
+            detector.score_threshold, detector.iou_threshold = live.score_threshold, live.iou_threshold
+            detector.scale = live.detection_scale
+            found = detector.detect(fused, instruction.classes)
+        self._sparse.found(found, stamp, context)
+        return found
 
     def _fusion_under(self, instruction: Instruction) -> Fusion:
         if not isinstance(self._fusion, FusionNetwork):
@@ -222,9 +242,11 @@ class _Stages:
     """The stages that a live configuration makes; replaced as a whole when it changes."""
 
     def __init__(self, live: LiveConfig) -> None:
-        for name in ("processing_scale", "score_threshold", "iou_threshold"):
+        for name in ("processing_scale", "score_threshold", "iou_threshold", "detection_scale"):
             if not 0 < getattr(live, name) <= 1:
                 raise ValueError(f"{name} is {getattr(live, name)}; it must be above 0 and at most 1")
+        if live.detection_every < 1:
+            raise ValueError(f"detection_every is {live.detection_every}; it must be 1 or more")
         self.live = live
         self.registration = Registration(live.registration, live.homography)
 
@@ -291,14 +313,16 @@ def image_fusion(model: str, threads: int = 0, instruction: str = "viewing", sca
 
 
 def image_fusions(
-    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0
+    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0, precision: str = "auto"
 ) -> dict[str, ImageFusion]:
     """Return what :func:`image_fusion` does under each instruction, with one engine between them all.
 
-    A session of the engine takes more than a gigabyte at full size.
+    A session of the engine takes more than a gigabyte at full size. ``precision`` is that of
+    :class:`irvf.engines.factory.EngineOptions`.
     """
     understood = {text: read_instruction(text) for text in instructions}
     config = PipelineConfig(model=model, detector="", segmentation="", saliency="", threads=threads)
+    config = replace(config, engine_options=EngineOptions(precision))
     pipeline = FusionPipeline(config, LiveConfig(processing_scale=scale))
 
     def fuse(thermal: Image8, rgb: Image8, text: str) -> Image8:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,8 +15,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
@@ -28,6 +25,7 @@ from irvf.imaging.errors import FrameError
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.tasks import load_tasks
 from irvf.pipeline import FusionPipeline
+from irvf_fusion_node.cameras import CameraSubscriptions
 from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
 from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
 from irvf_fusion_node.instructions import InstructionDesk
@@ -62,7 +60,7 @@ class Active:
 
     pairer: StampPairer[Arrived]
     worker: InferenceThread[Pair[Arrived]]
-    subscriptions: list[Subscription]
+    cameras: CameraSubscriptions
 
 
 class FusionNode(LifecycleNode):
@@ -153,7 +151,7 @@ class FusionNode(LifecycleNode):
         if self._configured is None:
             return TransitionCallbackReturn.ERROR
         try:
-            subscriptions = self._subscribe()
+            cameras = self._subscribe()
         except Exception as error:  # noqa: BLE001 - as above; a QoS override in the parameters can be at fault
             return self._transition_failed("activate", error)
         self._problem = ""
@@ -168,31 +166,20 @@ class FusionNode(LifecycleNode):
         pairer: StampPairer[Arrived] = StampPairer(
             config.max_gap, max_wait=config.max_wait, thermal_delay=config.thermal_delay
         )
-        self._active = Active(pairer, worker, subscriptions)
+        self._active = Active(pairer, worker, cameras)
         self.statistics.activated()
         worker.start()
         self._publish_instruction()
         self._publish_labels(self._configured)
         used = [f"{topic}.publisher" for topic in self._configured.outputs.topics]
-        used += [f"{subscription.topic_name}.subscription" for subscription in subscriptions]
+        used += [f"{name}.subscription" for name in cameras.topic_names]
         self._complain("parameter.unknown", self._settings.unused_qos_overrides(used))
         return result
 
-    def _subscribe(self) -> list[Subscription]:
-        inputs: list[tuple[type, str, Any]] = [(CameraInfo, "rgb/camera_info", self._on_camera_info)]
-        inputs += [(Image, topic, partial(self._on_image, stream)) for stream, topic in _TOPICS.items()]
-        made: list[Subscription] = []
-        options = QoSOverridingOptions.with_default_policies()
-        try:
-            for kind, topic, callback in inputs:
-                # A profile for each: rclpy writes the overrides of a topic into the profile that it is given.
-                profile = copy.copy(qos_profile_sensor_data)
-                made.append(self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options))
-        except Exception:
-            for subscription in made:
-                self.destroy_subscription(subscription)
-            raise
-        return made
+    def _subscribe(self) -> CameraSubscriptions:
+        topics: list[tuple[type, str, Any]] = [(CameraInfo, "rgb/camera_info", self._on_camera_info)]
+        topics += [(Image, topic, partial(self._on_image, stream)) for stream, topic in _TOPICS.items()]
+        return CameraSubscriptions(self, topics, self._settings.topics_with_reliability)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop publishing and let go of the cameras."""
@@ -219,8 +206,7 @@ class FusionNode(LifecycleNode):
         if self._active is None:
             return
         active, self._active = self._active, None
-        for subscription in active.subscriptions:
-            self.destroy_subscription(subscription)
+        active.cameras.close()
         for stream in Stream:
             self._accounts.close(stream, active.pairer.counts(stream))
         self._camera_info = None
@@ -257,6 +243,8 @@ class FusionNode(LifecycleNode):
 
     def _expire(self) -> None:
         if self._active is not None:
+            for change in self._active.cameras.follow_publishers():
+                self.get_logger().info(f"subscribed anew to {change}")
             self._hand_over(self._active, self._active.pairer.expire(time.monotonic_ns()))
 
     def _hand_over(self, active: Active, pairs: Sequence[Pair[Arrived]]) -> None:

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -14,7 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from irvf.engines.factory import ENGINE_NAMES
+from irvf.engines.factory import ENGINE_NAMES, PRECISIONS, EngineOptions
 from irvf.imaging.registration import REGISTRATION_METHODS
 from irvf.imaging.thermal import RANGE_MODES, RadiometricScale, ThermalRangeConfig
 from irvf.pipeline import LiveConfig, PipelineConfig
@@ -60,14 +61,14 @@ class ParameterSpec:
         return descriptor
 
 
-_RANGE = ThermalRangeConfig()
+_RANGE, _PIPELINE, _LIVE = ThermalRangeConfig(), PipelineConfig(), LiveConfig()
 
 PARAMETERS: dict[str, ParameterSpec] = {
     "autostart": ParameterSpec(
         default=False, meaning="Configure and activate at start, without a lifecycle manager.", at_start=True
     ),
     "model": ParameterSpec(
-        "irvf", "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
+        _PIPELINE.model, "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
     ),
     "detector": ParameterSpec("detector", "Detector: a model folder (name or path). Empty: none, no detections."),
     "segmentation.model": ParameterSpec(
@@ -76,10 +77,18 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "saliency.model": ParameterSpec("saliency", "Saliency: a model folder (name or path). Empty: none, no saliency."),
     "engine": ParameterSpec("auto", "What runs the networks.", choices=ENGINE_NAMES),
     "threads": ParameterSpec(0, "Threads of the engine; 0 takes all cores.", low=0, high=256),
+    "precision": ParameterSpec(
+        "auto",
+        "Of the networks. int8: 8 bits where a model has them. auto: where that is faster.",
+        choices=PRECISIONS,
+    ),
+    "engine_cache": ParameterSpec(
+        "", "Folder for engines that TensorRT built. Empty: IRVF_ENGINE_CACHE, else ~/.cache/irvf/engines."
+    ),
     "processing_scale": ParameterSpec(
-        0.5,
+        _LIVE.processing_scale,
         "Scale at which the fusion network runs, relative to the RGB image. Detail above it is taken from the "
-        "stronger source. At 1.0 the irvf network takes about four times as long as at 0.5.",
+        "stronger source. Below 1.0 it is for slow networks: irvf takes about a quarter of its time at 0.5.",
         live=True,
         low=0.1,
         high=1.0,
@@ -148,6 +157,21 @@ PARAMETERS: dict[str, ParameterSpec] = {
         live=True,
         low=0.05,
         high=1.0,
+    ),
+    "detection.scale": ParameterSpec(
+        0.8,
+        "Size of the detector's input relative to what it was trained at, where the network leaves it open. At 0.8 the "
+        "detector that ships takes two thirds of the time and finds as much.",
+        live=True,
+        low=0.2,
+        high=1.0,
+    ),
+    "detection.every": ParameterSpec(
+        1,
+        "The detector sees every n-th pair; between, its boxes are carried on at their velocity.",
+        live=True,
+        low=1,
+        high=30,
     ),
     "pairing.max_gap": ParameterSpec(
         0.02, "Largest distance in seconds between the stamps of a pair.", low=0.0, high=10.0
@@ -234,6 +258,13 @@ class Parameters:
             return f"parameter {name!r} is a list of integers; write each with a decimal point, 1.0 for 1"
         return ""
 
+    @property
+    def topics_with_reliability(self) -> set[str]:
+        """Topics whose subscription is given a reliability by an override."""
+        end = ".subscription.reliability"
+        given = (name for name in self._given if name.startswith(_QOS_PREFIX) and name.endswith(end))
+        return {name[len(_QOS_PREFIX) : -len(end)] for name in given}
+
     def unused_qos_overrides(self, entities: Iterable[str]) -> list[str]:
         """Return one message for each QoS override given at start that none of ``entities`` takes, once.
 
@@ -298,6 +329,8 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
         processing_scale=values["processing_scale"],
         score_threshold=values["detection.score_threshold"],
         iou_threshold=values["detection.iou_threshold"],
+        detection_scale=values["detection.scale"],
+        detection_every=values["detection.every"],
         thermal_range=ThermalRangeConfig(
             mode=values["thermal.range"],
             low_percentile=values["thermal.low_percentile"],
@@ -317,6 +350,9 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
         saliency=values["saliency.model"],
         engine=values["engine"],
         threads=values["threads"],
+        engine_options=EngineOptions(
+            values["precision"], cache_folder=Path(values["engine_cache"]) if values["engine_cache"] else None
+        ),
     )
     return NodeConfig(
         pipeline=pipeline,

@@ -20,11 +20,12 @@ ARGUMENTS = {
         "ROS parameter file of the node; an argument below that is given wins over it.",
     ),
     "model": ("", f"Fusion: a model folder (name or path), or max, average, laplacian. {FROM_FILE}"),
-    "engine": ("", f"What runs the networks: auto, openvino, onnxruntime, tensorrt. {FROM_FILE}"),
+    "engine": ("", f"What runs the networks: auto, openvino, onnxruntime, torch, tensorrt. {FROM_FILE}"),
     "use_sim_time": ("", f"true: take the time from /clock, e.g. with ros2 bag play --clock. {FROM_FILE}"),
     "autostart": ("", f"false: leave configure and activate to a lifecycle manager. {FROM_FILE[:-1]}, else true."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
+DDS_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 FLAGS = ("use_sim_time", "autostart")
 TEXTS = ("model", "engine")
 
@@ -72,6 +73,8 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
     given = given_parameters(value)
     if not names_autostart(value["params_file"]):
         given.setdefault("autostart", True)
+    profile = PathJoinSubstitution([FindPackageShare("irvf"), "config", "fast_dds.xml"])
+    own = any(context.environment.get(name) for name in DDS_PROFILES)
     node = LifecycleNode(
         package="irvf",
         executable="irvf_fusion_node",
@@ -79,6 +82,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
         namespace=value["namespace"],
         output="screen",
         emulate_tty=True,
+        additional_env={} if own else dict.fromkeys(DDS_PROFILES, profile),
         parameters=[value["params_file"], *([given] if given else [])],
         remappings=[
             ("thermal/image_raw", value["thermal_topic"]),

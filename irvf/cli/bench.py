@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,10 @@ import cv2
 from tqdm import tqdm
 
 from irvf.cli.arguments import image_size
+from irvf.cli.bench_node import add_node_command
 from irvf.engines.factory import ENGINE_NAMES, missing_engine
-from irvf.evaluation.timing import Times, resident_bytes, street_pair, time_pipelines
+from irvf.evaluation.machine import describe_machine
+from irvf.evaluation.timing import Times, growth, resident_bytes, street_pair, time_pipelines
 from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.models import load_model
 from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
@@ -26,7 +25,7 @@ _REFERENCE = "laplacian"
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``irvf bench``."""
+    """Add ``irvf bench`` and, below it, ``irvf bench node``."""
     parser = commands.add_parser("bench", help="measure how long it takes here", description=__doc__)
     parser.add_argument("--models", nargs="+", default=["irvf", _REFERENCE, "max", "average"], help="what fuses")
     parser.add_argument("--engines", nargs="+", choices=ENGINE_NAMES, help="default: all that are installed")
@@ -39,6 +38,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--rounds", type=int, default=20, help="that count, after three that do not")
     parser.add_argument("--output", type=Path, default=Path("runs") / "bench", help="folder for report and figures")
     parser.set_defaults(run=run)
+    # Optional: without it, the networks are measured and not the node.
+    add_node_command(parser.add_subparsers(metavar="node", required=False, title="instead of the networks alone"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,12 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
                 pair = street_pair(width, height)
                 times = time_pipelines(pipelines, pair, instruction, rounds=arguments.rounds, done=progress.update)
                 lines += _lines(times, threads, (width, height), memory)
-    report = _report(lines, arguments.rounds)
+    machine = describe_machine()
+    report = _report(lines, arguments.rounds, machine)
     arguments.output.mkdir(parents=True, exist_ok=True)
     files = [arguments.output / "bench.md", arguments.output / "bench.json"]
     files[0].write_text(report + "\n", "utf-8")
-    files[1].write_text(json.dumps({"machine": _machine(), "measurements": lines}, indent=1) + "\n", "utf-8")
+    files[1].write_text(json.dumps({"machine": machine, "measurements": lines}, indent=1) + "\n", "utf-8")
     print(report)
+    files += _plot(lines, machine, arguments.output / "bench.png")
     print(f"\nwritten: {', '.join(map(str, files))}")
     return 0
 
@@ -105,28 +108,20 @@ def _lines(
         }
 
 
-def _machine() -> dict[str, Any]:
-    models = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
-    }
-
-
-def _cpu_lines() -> list[str]:
+def _plot(lines: Sequence[dict[str, Any]], machine: dict[str, Any], path: Path) -> list[Path]:
     try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
+        from irvf.evaluation.bench_plots import plot_bench  # noqa: PLC0415  (matplotlib is needed for nothing else)
+    except ImportError as error:
+        print(f"\nno {path.name}: {error}; pip install matplotlib")
         return []
+    title = f"{machine['date']}, commit {machine['commit'] or 'unknown'}, {machine['cpu']}, {machine['cores']} cores"
+    return [plot_bench(lines, title, path)]
 
 
-def _report(lines: Sequence[dict[str, Any]], rounds: int) -> str:
-    machine = _machine()
+def _report(lines: Sequence[dict[str, Any]], rounds: int, machine: dict[str, Any]) -> str:
     introduction = (
-        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, load {machine['load']}. {rounds} rounds after "
+        f"{machine['date']}, commit {machine['commit'] or 'unknown'}, {machine['cpu']}, {machine['cores']} cores, "
+        f"load {machine['load']}. {rounds} rounds after "
         "three that do not count; all rows of a table took turns. The least time is what the work costs when nothing "
         f"disturbs it; its ratio to {_REFERENCE} carries over to other machines better than the time."
     )
@@ -136,7 +131,24 @@ def _report(lines: Sequence[dict[str, Any]], rounds: int) -> str:
         rows = [line for line in lines if (line["threads"], line["width"], line["height"]) == (threads, width, height)]
         text += ["", f"## {width} x {height}, {threads} {'thread' if threads == 1 else 'threads'}", ""]
         text += _table(rows)
-    return "\n".join(text)
+    return "\n".join([*text, *_growth_table(lines)])
+
+
+def _growth_table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+    sizes = len({line["width"] * line["height"] for line in lines})
+    if sizes < 2:
+        return
+    yield from ("", "## How the least time of fusion grows: it goes with pixels to the power of", "")
+    threads = list(dict.fromkeys(line["threads"] for line in lines))
+    yield f"| fusion | {' | '.join(f'{count} threads' if count > 1 else '1 thread' for count in threads)} |"
+    yield "|---" * (1 + len(threads)) + "|"
+    for name in dict.fromkeys(line["fusion"] for line in lines):
+        powers = []
+        for count in threads:
+            chosen = [line for line in lines if (line["fusion"], line["threads"]) == (name, count)]
+            pixels = [line["width"] * line["height"] for line in chosen]
+            powers.append(f"{growth(pixels, [line['stages']['fuse']['least_ms'] for line in chosen]):.2f}")
+        yield f"| {name} | {' | '.join(powers)} |"
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -161,6 +161,8 @@ def _try_engine(engine: str, name: str) -> Finding:
         model = load_model(name)
     except ModelError:
         return Finding(WRONG, subject, "the model folder is malformed, see above")
+    if engine == "torch" and model.kind != "text_encoder" and model.network.architecture is None:
+        return Finding(MISSING, subject, "its config.yaml does not say what torch could make of its weights")
     try:
         return Finding(GOOD, subject, _run_once(engine, model))
     except (EngineError, ValueError) as error:
@@ -171,7 +173,7 @@ def _run_once(engine: str, model: Model) -> str:
     """Run a network as the program does, and return the description of its engine."""
     if model.kind == "text_encoder":
         load_text_encoder(str(model.path), engine)("viewing")
-        return create_engine("auto" if engine == "tensorrt" else engine, model.onnx).description
+        return create_engine("auto" if engine in ("tensorrt", "torch") else engine, model.network).description
 
     def folder(kind: str, otherwise: str = "") -> str:
         return str(model.path) if kind == model.kind else otherwise

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import cv2
 from tqdm import tqdm
 
+from irvf.cli.arguments import set_and_name
+
 if TYPE_CHECKING:
     from irvf.training.data import PairFiles
 
@@ -100,12 +102,7 @@ def _choose_pairs(arguments: argparse.Namespace) -> dict[str, Sequence[PairFiles
         raise ValueError(f"--limit {arguments.limit}; give a number of pairs, or 0 for all")
     if arguments.resamples < 1:
         raise ValueError(f"--resamples {arguments.resamples}; at least one is needed")
-    first = {}
-    for entry in arguments.first:
-        dataset, equals, name = entry.partition("=")
-        if not (dataset and equals and name):
-            raise ValueError(f"--from {entry!r} must be SET=NAME, the first pair of a set that counts")
-        first[dataset] = name
+    first = dict(set_and_name(entry) for entry in arguments.first)
     found = find_pairs(arguments.data, arguments.datasets)
     datasets = list(dict.fromkeys(pair.dataset for pair in found))
     _, kept = hold_back(found, {**dict.fromkeys(datasets, ""), **first})

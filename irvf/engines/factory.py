@@ -1,42 +1,81 @@
-"""Which engines there are, and which one ``auto`` takes."""
+"""Which engines there are, in which precision they run a network, and which one ``auto`` takes."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from irvf.engines.engine import Engine, EngineError
+from irvf.engines.tensorrt_builder import Progress, SizeLimits
+from irvf.models import Network
 
 _ENGINES = {  # name -> module, class, package on PyPI
     "openvino": ("openvino_engine", "OpenVinoEngine", "openvino"),
     "onnxruntime": ("onnx_engine", "OnnxEngine", "onnxruntime"),
+    "torch": ("torch_engine", "TorchEngine", "torch"),
     "tensorrt": ("tensorrt_engine", "TensorRtEngine", "tensorrt"),
 }
-_AUTOMATIC = ("openvino", "onnxruntime")
-"""The fastest first. TensorRT, which builds for minutes and has not run on real hardware yet, is for those who ask."""
 ENGINE_NAMES = ("auto", *_ENGINES)
+PRECISIONS = ("auto", "fp32", "int8")
 
 
-def create_engine(name: str, onnx: Path, threads: int = 0) -> Engine:
+@dataclass(frozen=True)
+class EngineOptions:
+    """What engines can be told besides their threads.
+
+    Attributes:
+        precision: one of :data:`PRECISIONS`. ``int8`` takes the network in 8 bits where there is one, ``fp32`` never;
+            ``auto`` where that is faster, which it is in OpenVINO.
+        cache_folder: where built engines are kept; None takes the default.
+        sizes: of planes, that engines are built for ahead of time.
+        progress: is told how a build goes; None writes it to the log.
+    """
+
+    precision: str = "auto"
+    cache_folder: Path | None = None
+    sizes: SizeLimits = field(default_factory=SizeLimits)
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown precision.
+
+        Raises:
+            EngineError: says which there are.
+        """
+        if self.precision not in PRECISIONS:
+            raise EngineError(f"no precision {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
+
+
+def create_engine(name: str, network: Network | Path, threads: int = 0, options: EngineOptions | None = None) -> Engine:
     """Load a network.
 
     Args:
-        name: one of :data:`ENGINE_NAMES`; ``auto`` takes the fastest on a CPU that can run here.
-        onnx: the network.
+        name: one of :data:`ENGINE_NAMES`; ``auto`` takes the fastest that can run here, and its description says why.
+        network: in all its forms, or its ONNX file alone.
         threads: of the CPU that it may use; 0 leaves the choice to the engine (all cores).
+        options: None takes the defaults.
 
     Raises:
         EngineError: unknown name, an engine that is not installed, or a file that is no network.
     """
     if name not in ENGINE_NAMES:
         raise EngineError(f"no engine {name!r}; allowed: {', '.join(ENGINE_NAMES)}")
+    if isinstance(network, Path):
+        network = Network(network)
+    options = options or EngineOptions()
+    if name != "auto":
+        return _load(name, network, threads, options)
     reasons = []
-    for candidate in _AUTOMATIC if name == "auto" else (name,):
+    for candidate, device, why in _automatic(network):
         try:
-            return _load(candidate, onnx, threads)
-        except EngineError as error:  # noqa: PERF203  (two at most)
+            engine = _load(candidate, network, threads, options, device)
+        except EngineError as error:  # noqa: PERF203  (three at most)
             reasons.append(str(error))
+        else:
+            return _Chosen(engine, why)
     raise EngineError("; ".join(reasons))
 
 
@@ -55,10 +94,57 @@ def missing_engine(name: str) -> str:
     return ""
 
 
-def _load(name: str, onnx: Path, threads: int) -> Engine:
+class _Chosen:
+    """An engine that says why it was chosen."""
+
+    def __init__(self, engine: Engine, why: str) -> None:
+        self._engine, self._why = engine, why
+        self.input_names, self.output_names, self.infer = engine.input_names, engine.output_names, engine.infer
+
+    @property
+    def description(self) -> str:
+        return f"{self._engine.description} (auto: {self._why})"
+
+
+def _automatic(network: Network) -> Iterator[tuple[str, str, str]]:
+    """Name the engines that can be the fastest here, best first, with the device each is for, and why.
+
+    TensorRT builds for minutes, and has not run on real hardware yet: it is for those who ask.
+    """
+    if _has_cuda():
+        import onnxruntime  # noqa: PLC0415  (slow to import)
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            yield "onnxruntime", "cuda", "a GPU is here, and this onnxruntime can use it"
+        if network.architecture and importlib.util.find_spec("torch"):
+            yield "torch", "cuda", "a GPU is here, which this onnxruntime cannot use"
+    yield "openvino", "cpu", "the fastest on a CPU"
+    yield "onnxruntime", "cpu", "runs everywhere; openvino is faster on a CPU where it can be installed"
+
+
+def _has_cuda() -> bool:
+    from irvf.engines.cuda_runtime import CudaRuntime  # noqa: PLC0415  (only ``auto`` asks)
+
+    try:
+        CudaRuntime()
+    except EngineError:
+        return False
+    return True
+
+
+def _load(name: str, network: Network, threads: int, options: EngineOptions, device: str = "auto") -> Engine:
     make = _engine_class(name)
-    engine: Engine = make(onnx) if name == "tensorrt" else make(onnx, threads)
-    return engine
+    wanted = options.precision == "int8" or (options.precision == "auto" and name == "openvino")
+    onnx = network.int8 if network.int8 and wanted else network.onnx
+    if name == "tensorrt":
+        return make(onnx, options.sizes, options.cache_folder, options.progress)
+    if name == "openvino":
+        return make(onnx, threads)
+    if name == "onnxruntime":
+        return make(onnx, threads, device)
+    if network.architecture is None:
+        raise EngineError(f"torch cannot make {network.onnx}: its config.yaml does not say of which network it is")
+    return make(network.onnx.with_suffix(".safetensors"), network.architecture, threads, device)
 
 
 def _engine_class(name: str) -> Callable[..., Engine]:

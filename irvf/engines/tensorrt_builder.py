@@ -205,6 +205,21 @@ def import_tensorrt() -> Any:
     return trt
 
 
+def load_plan(trt: Any, log: Any, plan: bytes) -> Any:
+    """Return the engine that TensorRT built elsewhere.
+
+    Raises:
+        EngineError: it is none, or one of another version or GPU.
+    """
+    engine = _made("Runtime", trt.Runtime, log).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(
+            f"TensorRT {trt.__version__} does not take this engine: {log.last('no reason given')}. An engine runs only "
+            "in the version, and on the kind of GPU, that built it; build it here, or give the ONNX file"
+        )
+    return engine
+
+
 def _made(what: str, make: Callable[[Any], Any], log: Any) -> Any:
     """Make one of TensorRT's objects; where the GPU or the driver does not fit, it raises TypeError."""
     try:

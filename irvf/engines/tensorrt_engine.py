@@ -21,6 +21,7 @@ from irvf.engines.tensorrt_builder import (
     SizeLimits,
     first_line,
     import_tensorrt,
+    load_plan,
     log_progress,
     make_log,
     sides,
@@ -39,7 +40,8 @@ class TensorRtEngine:
         file: where the engine is kept; None where it could not be.
 
     Args:
-        onnx: the network's file.
+        network: its ONNX file, which is built; or what TensorRT built before, on this kind of GPU and in this version,
+            which runs as it is.
         limits: sizes of planes; a network of fixed size has its own.
         cache_folder: where built engines are kept; None takes the default.
         progress: is told how the build goes; None writes it to the log. What it raises ends the build.
@@ -53,7 +55,7 @@ class TensorRtEngine:
 
     def __init__(
         self,
-        onnx: Path,
+        network: Path | bytes,
         limits: SizeLimits | None = None,
         cache_folder: Path | None = None,
         progress: Progress | None = None,
@@ -65,11 +67,15 @@ class TensorRtEngine:
         trt = import_tensorrt()
         self._log = make_log(trt)
         self._cuda = cuda or CudaRuntime()
-        builder = EngineBuilder(trt, self._log, self._cuda, onnx, limits or SizeLimits(), tf32=tf32)
-        self._engine, self.file, origin = builder.engine(EngineCache(cache_folder), progress or log_progress())
+        if isinstance(network, bytes):
+            self._engine, self.file, origin = load_plan(trt, self._log, network), None, "built elsewhere"
+        else:
+            builder = EngineBuilder(trt, self._log, self._cuda, network, limits or SizeLimits(), tf32=tf32)
+            self._engine, self.file, origin = builder.engine(EngineCache(cache_folder), progress or log_progress())
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise EngineError(f"TensorRT cannot run {onnx}: {self._log.last('out of GPU memory?')}")
+            what = "a built engine" if isinstance(network, bytes) else network
+            raise EngineError(f"TensorRT cannot run {what}: {self._log.last('out of GPU memory?')}")
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         inputs = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self.input_names = tuple(name for name in names if name in inputs)
@@ -115,6 +121,11 @@ class TensorRtEngine:
     def runs_as_graph(self) -> bool:
         """Whether the last run was one launch of a CUDA graph."""
         return self._graph is not None
+
+    @property
+    def inputs(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Type and shape of each input; -1 for a side that is open."""
+        return {name: (self._types[name], tuple(self._engine.get_tensor_shape(name))) for name in self.input_names}
 
     def _limits_of(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Smallest and largest shape of an input; both are the shape itself where it is fixed."""

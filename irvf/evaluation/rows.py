@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from irvf.engines.factory import create_engine
+from irvf.engines.engine import Engine
+from irvf.engines.factory import EngineOptions, create_engine
 from irvf.frames import Image8
 from irvf.imaging.classical_fusion import FUSION_METHODS
-from irvf.models import ModelError, load_model
-from irvf.perception.detection import BoxDetector
+from irvf.models import ModelError, Network, load_model
+from irvf.perception.detection import Detector
+from irvf.perception.detector_files import load_detector
 from irvf.perception.saliency import SaliencyDetector
 from irvf.perception.segmentation import Segmenter
 from irvf.pipeline import ImageFusion, image_fusion, image_fusions
@@ -99,7 +102,7 @@ class TaskNetworks:
         names: task -> its model.
     """
 
-    detector: BoxDetector | None
+    detector: Detector | None
     segmenter: Segmenter | None
     saliency: SaliencyDetector | None
     labels: tuple[str, ...]
@@ -110,7 +113,7 @@ def load_networks(names: dict[str, str], tasks: Collection[str], threads: int = 
     """Load the networks of the tasks.
 
     Args:
-        names: task -> model folder.
+        names: task -> model folder; the detector as :func:`irvf.perception.detector_files.load_detector` takes it.
         tasks: of :data:`irvf.evaluation.truth.TASKS`.
         threads: of the engines; 0 takes all cores.
 
@@ -118,29 +121,32 @@ def load_networks(names: dict[str, str], tasks: Collection[str], threads: int = 
         ModelError: models that are missing or malformed; all of them in one message.
         ValueError: detector and segmentation do not know the same classes.
     """
-    kinds = {"detection": "detector", "segmentation": "segmentation", "saliency": "saliency"}
-    models, faults = {}, []
+    detector = segmenter = saliency = None
+    labels: dict[str, tuple[str, ...]] = {}
+    faults = []
+
+    def load(network: Network | Path) -> Engine:
+        return create_engine("auto", network, threads, EngineOptions("fp32"))
+
     for task in tasks:
         try:
-            models[task] = load_model(names[task], kinds[task])
+            if task == "detection":
+                detector = load_detector(names[task], load)
+                detector.score_threshold = LEAST_SCORE
+                labels[task] = detector.labels
+            elif task == "segmentation":
+                model = load_model(names[task], "segmentation")
+                segmenter = Segmenter(load(model.network), model.labels, model.input_size)
+                labels[task] = model.labels[1:]  # the first is the background
+            else:
+                model = load_model(names[task], "saliency")
+                saliency = SaliencyDetector(load(model.network), model.input_size)
         except ModelError as error:  # noqa: PERF203  (three at most)
             faults.append(f"for {task}: {error}")
     if faults:
         raise ModelError(f"{'; '.join(faults)}. --what leaves tasks out")
-    engines = {task: create_engine("auto", model.onnx, threads) for task, model in models.items()}
-    detector = segmenter = saliency = None
-    labels: dict[str, tuple[str, ...]] = {}
-    for task, model in models.items():
-        if task == "detection":
-            detector = BoxDetector(engines[task], model.labels, model.input_size, score_threshold=LEAST_SCORE)
-            labels[task] = model.labels
-        elif task == "segmentation":
-            segmenter = Segmenter(engines[task], model.labels, model.input_size)
-            labels[task] = model.labels[1:]  # the first is the background
-        else:
-            saliency = SaliencyDetector(engines[task], model.input_size)
     if len(set(labels.values())) > 1:
         known = "; ".join(f"{names[task]}: {', '.join(entries)}" for task, entries in labels.items())
         raise ValueError(f"detector and segmentation must know the same classes in the same order ({known})")
     classes = next(iter(labels.values()), Annotation().labels)
-    return TaskNetworks(detector, segmenter, saliency, classes, {task: model.name for task, model in models.items()})
+    return TaskNetworks(detector, segmenter, saliency, classes, {task: Path(names[task]).name for task in tasks})

@@ -92,6 +92,19 @@ def _columns(entries: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.flo
     return {stage: np.array([entry[stage] for entry in entries]) for stage in entries[0]}
 
 
+def growth(pixels: Sequence[float], times: Sequence[float]) -> float:
+    """Return the power of the number of pixels that times go with: 1 is linear, below it a fixed cost shows.
+
+    The slope of the least-squares line through the logarithms.
+
+    Args:
+        pixels: at least two different numbers, above 0.
+        times: at these, above 0.
+    """
+    slope, _ = np.polyfit(np.log(pixels), np.log(times), 1)
+    return float(slope)
+
+
 def resident_bytes() -> int:
     """Return the memory that this process holds; 0 where the system does not say."""
     try:

@@ -37,6 +37,5 @@ def load_text_encoder(name: str, engine: str = "auto", threads: int = 1) -> Text
     model = load_model(name, "text_encoder")
     if model.tokenizer is None:
         raise ModelError(f"model {model.path} names no tokenizer in its config.yaml")
-    return SentenceEncoder(
-        create_engine("auto" if engine == "tensorrt" else engine, model.onnx, threads), model.tokenizer, model.width
-    )
+    engine = "auto" if engine in ("tensorrt", "torch") else engine  # which make no text encoder here
+    return SentenceEncoder(create_engine(engine, model.network, threads), model.tokenizer, model.width)

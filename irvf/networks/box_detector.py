@@ -77,8 +77,10 @@ class BoxDetectorNetwork(nn.Module):
         logits, boxes, points, strides = [], [], [], []
         for level, features in enumerate(self._pyramid(image)):
             stride = float(STRIDES[level])
-            rows = torch.arange(features.shape[2], device=image.device, dtype=image.dtype)
-            columns = torch.arange(features.shape[3], device=image.device, dtype=image.dtype)
+            # From the size of the image: in the exported graph, that of the features would keep layers from merging.
+            height, width = (side // STRIDES[level] for side in image.shape[2:])
+            rows = torch.arange(height, device=image.device, dtype=torch.float32)
+            columns = torch.arange(width, device=image.device, dtype=torch.float32)
             y, x = torch.meshgrid((rows + 0.5) * stride, (columns + 0.5) * stride, indexing="ij")
             centers = torch.stack((x, y), dim=-1).reshape(-1, 2)
             distances = functional.softplus(self.box_head[level](features)) * stride * 2

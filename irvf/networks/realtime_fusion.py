@@ -2,13 +2,16 @@
 
 Both planes are cut into blocks of 4 x 4 pixels, which become channels. A few 3x3 convolutions on those return for
 every pixel the share of the thermal plane and what is added: ``fused = luma + share (thermal - luma) + addition``.
-Nothing but the cutting and the joining touches the full resolution, where the time goes.
+Nothing but the cutting and the joining touches the full resolution; the head and the tail, which are wide, look at one
+block at a time.
 
 Instructions act as in T-DPI of the IRVF paper (section 3.3), on scale and shift of every channel instead of 3x3
 kernels: ``[scale; shift] = A gap + B(text)``, again exact, because nothing between the linear layers bends.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,21 +44,21 @@ class ChannelInjection(nn.Module):
 
 
 class ChannelRegulation(nn.Module):
-    """The adapter that all injections share, and an injection for each convolution of the trunk.
+    """The adapter that all injections share, and the injections.
 
     Args:
         text_width: of the text embeddings.
         channels: C.
-        blocks: convolutions of the trunk.
+        injections: how many.
     """
 
-    def __init__(self, text_width: int, channels: int, blocks: int) -> None:
+    def __init__(self, text_width: int, channels: int, injections: int) -> None:
         super().__init__()
         self.adapter = nn.Sequential(nn.Linear(text_width, TEXT_CHANNELS), nn.Linear(TEXT_CHANNELS, TEXT_CHANNELS))
-        self.trunk = nn.ModuleList(ChannelInjection(channels) for _ in range(blocks))
+        self.trunk = nn.ModuleList(ChannelInjection(channels) for _ in range(injections))
 
     def prompts(self, embeddings: Tensor) -> Tensor:
-        """Return B(text): ``[B x blocks x 2C]`` for embeddings ``[B x text width]``."""
+        """Return B(text): ``[B x injections x 2C]`` for embeddings ``[B x text width]``."""
         text = self.adapter(embeddings)
         return torch.stack([_prompt_of(module, text) for module in self.trunk], dim=1)
 
@@ -67,8 +70,9 @@ def _prompt_of(module: nn.Module, text: Tensor) -> Tensor:
 
 
 def _modulate(features: Tensor, scale_and_shift: Tensor) -> Tensor:
-    scale, shift = scale_and_shift[..., None, None].chunk(2, dim=1)
-    return features * (1 + scale) + shift
+    # Slices: OpenVINO merges what follows into one pass over the features, which it does not do after a split.
+    channels = features.shape[1]
+    return features * (1 + scale_and_shift[:, :channels, None, None]) + scale_and_shift[:, channels:, None, None]
 
 
 class RealtimeFusionNetwork(nn.Module):
@@ -80,13 +84,14 @@ class RealtimeFusionNetwork(nn.Module):
         blocks: convolutions of the trunk.
     """
 
-    def __init__(self, text_width: int, channels: int = 16, blocks: int = 6) -> None:
+    def __init__(self, text_width: int, channels: int = 16, blocks: int = 5) -> None:
         super().__init__()
         planes = 2 * BLOCK_SIDE**2
-        self.head = nn.Conv2d(planes, channels, 3, padding=1)
+        self.head = nn.Conv2d(planes, channels, 1)
         self.body = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks))
-        self.tail = nn.Conv2d(channels, planes, 3, padding=1)
-        self.regulation = ChannelRegulation(text_width, channels, blocks)
+        self.tail = nn.Conv2d(channels, planes, 1)
+        # After the head, after each convolution of the trunk, and before the tail.
+        self.regulation = ChannelRegulation(text_width, channels, blocks + 2)
         # The training starts from the average of both planes.
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
@@ -104,21 +109,17 @@ class RealtimeFusionNetwork(nn.Module):
             Fused luma ``[B x 1 x H x W]`` in 0..1.
         """
         text = self.regulation.adapter(embeddings)
-        blocks, features = self.enter(thermal, luma)
-        for convolution, injection in zip(self.body, self.regulation.trunk, strict=True):
-            features = features + _bend(injection(convolution(features), text))
-        return self.leave(blocks, features)
+        return self.run(thermal, luma, lambda number, features: self.regulation.trunk[number](features, text))
 
-    def enter(self, thermal: Tensor, luma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the planes as blocks ``[B x 32 x H/4 x W/4]``, thermal first, and the first features."""
+    def run(self, thermal: Tensor, luma: Tensor, inject: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Fuse, with what an injection makes of features: of its number and ``[B x C x H/4 x W/4]``."""
         blocks = torch.cat([functional.pixel_unshuffle(plane, BLOCK_SIDE) for plane in (thermal, luma)], dim=1)
-        return blocks, _bend(self.head(blocks))
-
-    def leave(self, blocks: Tensor, features: Tensor) -> Tensor:
-        """Return the fused plane of the planes' blocks and the last features."""
-        thermal, luma = blocks.chunk(2, dim=1)
-        share, addition = self.tail(features).chunk(2, dim=1)
-        fused = luma + share.clamp(0, 1) * (thermal - luma) + addition
+        features = _bend(inject(0, self.head(blocks)))
+        for number, convolution in enumerate(self.body, start=1):
+            features = features + _bend(inject(number, convolution(features)))
+        share, addition = self.tail(inject(len(self.body) + 1, features)).chunk(2, dim=1)
+        thermal_blocks, luma_blocks = blocks.chunk(2, dim=1)
+        fused = luma_blocks + share.clamp(0, 1) * (thermal_blocks - luma_blocks) + addition
         return functional.pixel_shuffle(fused.clamp(0, 1), BLOCK_SIDE)
 
 
@@ -147,14 +148,14 @@ class FoldedRealtimeNetwork(nn.Module):
         Args:
             thermal: ``[1 x 1 x H x W]`` in 0..1; H and W are multiples of :data:`BLOCK_SIDE`.
             luma: ``[1 x 1 x H x W]`` in 0..1.
-            prompt: ``[blocks x 2C]``.
+            prompt: ``[injections x 2C]``.
 
         Returns:
             Fused luma ``[1 x 1 x H x W]`` in 0..1.
         """
-        blocks, features = self.network.enter(thermal, luma)
-        for index, convolution in enumerate(self.network.body):
-            found = convolution(features)
-            of_image = functional.linear(found.mean(dim=(2, 3)), self.get_buffer(f"of_image_{index}"))
-            features = features + _bend(_modulate(found, of_image + prompt[index]))
-        return self.network.leave(blocks, features)
+
+        def inject(number: int, features: Tensor) -> Tensor:
+            of_image = functional.linear(features.mean(dim=(2, 3)), self.get_buffer(f"of_image_{number}"))
+            return _modulate(features, of_image + prompt[number])
+
+        return self.network.run(thermal, luma, inject)

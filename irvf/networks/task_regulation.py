@@ -107,7 +107,7 @@ def mean_of_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """Return the mean over the pixels of a 3x3 convolution with reflect padding, without convolving.
 
     A convolution is linear: its mean is the kernel applied to the nine means of the shifted features, and these
-    follow from sums over rows and columns.
+    follow from means over rows and columns.
 
     Args:
         convolution: C to D channels.
@@ -118,9 +118,9 @@ def mean_of_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """
     height, width = features.shape[2:]
     padded = functional.pad(features, (1, 1, 1, 1), mode="reflect")
-    rows = torch.stack([padded[..., shift : shift + width].sum(dim=3) for shift in range(KERNEL_SIDE)], dim=-1)
-    shifted = torch.stack([rows[:, :, shift : shift + height].sum(dim=2) for shift in range(KERNEL_SIDE)], dim=2)
-    means = shifted / (height * width)
+    # Means of means: in half precision, the sum over an image would overflow.
+    rows = torch.stack([padded[..., shift : shift + width].mean(dim=3) for shift in range(KERNEL_SIDE)], dim=-1)
+    means = torch.stack([rows[:, :, shift : shift + height].mean(dim=2) for shift in range(KERNEL_SIDE)], dim=2)
     return functional.linear(means.flatten(1), convolution.weight.flatten(1), convolution.bias)
 
 

@@ -10,65 +10,69 @@ from numpy.typing import NDArray
 
 from irvf.engines.engine import Engine, EngineError
 from irvf.frames import Box, Detection, Image8
-from irvf.perception.letterbox import Letterbox
+from irvf.perception.detector_input import ImageInput, NetworkInputs, Tensor
+from irvf.perception.detector_outputs import Floats, OutputForm, YoloForm
 
 MAX_CANDIDATES = 1000
 """Most boxes, best first, that are compared with each other: bounds the time when a network sees things everywhere."""
-MAX_NOT_FINITE = 0.5
-"""Share of predictions with NaN or infinite numbers that is dropped; with more, the network is taken for broken."""
 
 _Floats = NDArray[np.float64]
 
 
-class BoxDetector:
-    """A detection network and what makes its output boxes of the image.
-
-    The network takes ``image``, ``[1 x 3 x H x W]`` float32 RGB in 0..1, and returns ``predictions``,
-    ``[1 x (4 + classes) x N]`` float32: centre x, centre y, width and height in pixels of its input, then the scores of
-    the classes in 0..1 (the layout of YOLOv8 heads).
+class Detector:
+    """A detection network of any known form, and what makes its outputs boxes of the image.
 
     Args:
         engine: runs the network.
-        labels: class names in the order of the scores.
-        input_size: height and width that the network is run at, multiples of 32.
+        labels: class names in the order of the network's classes.
+        image: how the image becomes the network's input.
+        inputs: names, types and shapes of what the network takes.
+        form: how its outputs are read.
         score_threshold: detections with a lower score are dropped, 0..1.
-        iou_threshold: of two boxes of one class whose intersection over union is higher, the better stays, 0..1.
+        iou_threshold: of two boxes of one class whose intersection over union is higher, the better stays, 0..1. Of no
+            effect where the form has no doubles.
 
     Attributes:
         score_threshold: as given; may be changed between calls.
         iou_threshold: as given; may be changed between calls.
+        scale: height and width of the input relative to ``image``'s, above 0 and at most 1; of no effect on a network
+            of fixed size. May be changed between calls.
 
     Raises:
-        ValueError: a size that is no multiple of 32, no labels, or a network with other inputs or outputs.
+        ValueError: no labels, or as many as the form has no classes.
     """
 
     def __init__(
         self,
         engine: Engine,
         labels: tuple[str, ...],
-        input_size: tuple[int, int],
+        image: ImageInput,
+        inputs: NetworkInputs,
+        form: OutputForm,
+        *,
         score_threshold: float = 0.35,
         iou_threshold: float = 0.6,
     ) -> None:
         if not labels:
             raise ValueError("a detector needs the names of its classes: labels is empty")
-        if min(input_size) <= 0 or any(side % 32 for side in input_size):
-            raise ValueError(f"detector input of {input_size[0]} x {input_size[1]}; both must be multiples of 32")
-        if "image" not in engine.input_names or "predictions" not in engine.output_names:
-            raise ValueError(
-                f"the network takes {list(engine.input_names)} and returns {list(engine.output_names)}; "
-                "a detector takes 'image' and returns 'predictions'"
-            )
+        if form.classes not in (None, len(labels)):
+            raise ValueError(f"the detector tells {form.classes} classes apart, but has names of {len(labels)}")
         self._engine = engine
         self._labels = labels
-        self._input_size = input_size
+        self._image, self._inputs, self._form = image, inputs, form
         self.score_threshold = score_threshold
         self.iou_threshold = iou_threshold
+        self.scale = 1.0
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes it knows."""
         return self._labels
+
+    @property
+    def form(self) -> OutputForm:
+        """How the network's outputs are read."""
+        return self._form
 
     def detect(self, rgb: Image8, classes: tuple[str, ...] = ()) -> tuple[Detection, ...]:
         """Find objects.
@@ -87,47 +91,82 @@ class BoxDetector:
         unknown = [name for name in classes if name not in self._labels]
         if unknown:
             raise ValueError(f"the detector does not know {', '.join(unknown)}; it knows {', '.join(self._labels)}")
-        letterbox = Letterbox.fit((rgb.shape[0], rgb.shape[1]), self._input_size)
-        blob = cv2.dnn.blobFromImage(letterbox.apply(rgb), 1 / 255)
-        output = self._engine.infer({"image": blob})["predictions"]
-        boxes, scores, indices = self._candidates(output, classes)
-        boxes = letterbox.undo(boxes)
+        image = self._image if self._inputs.fixed_size else self._image.scaled(self.scale)
+        letterbox = image.fit((rgb.shape[0], rgb.shape[1]))
+        outputs = self._engine.infer(self._inputs.feed(image.blob(rgb, letterbox)))
+        predictions = self._form.read(outputs)
+        kept = self._candidates(predictions.scores, predictions.indices, classes)
+        scores, indices = predictions.scores[kept], predictions.indices[kept]
+        boxes = letterbox.undo(self._form.corners(predictions.boxes[kept], letterbox.input_size))
         height, width = letterbox.image_size
         boxes = np.clip(boxes, 0, [width, height, width, height])
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         boxes, scores, indices = boxes[solid], scores[solid], indices[solid]
+        best = range(len(boxes))
         return tuple(
             Detection(Box(*map(float, boxes[k])), self._labels[indices[k]], float(scores[k]))
-            for k in suppress_doubles(boxes, scores, indices, self.iou_threshold)
+            for k in (suppress_doubles(boxes, scores, indices, self.iou_threshold) if self._form.has_doubles else best)
         )
 
-    def _candidates(
-        self, output: NDArray[Any], classes: tuple[str, ...]
-    ) -> tuple[_Floats, NDArray[np.float32], NDArray[np.intp]]:
-        """Corners, scores and class indices of what is certain enough and asked for, best first."""
-        rows = 4 + len(self._labels)
-        if output.ndim != 3 or output.shape[:2] != (1, rows):
+    def _candidates(self, scores: Floats, indices: NDArray[np.intp], classes: tuple[str, ...]) -> NDArray[np.intp]:
+        """Positions of what is certain enough and asked for, best first."""
+        kept = np.flatnonzero(scores >= max(self.score_threshold, 0))
+        beyond = [int(index) for index in indices[kept] if not 0 <= index < len(self._labels)]
+        if beyond:
             raise EngineError(
-                f"the detector returned predictions of shape {list(output.shape)}; for {len(self._labels)} classes it "
-                f"must be [1 x {rows} x N]: the model's labels and its network do not belong together"
+                f"the detector found class {beyond[0]}, counted from 0, but has names of {len(self._labels)}: the "
+                "model's labels and its network do not belong together"
             )
-        predictions = output[0]
-        finite = np.isfinite(predictions).all(axis=0)
-        broken = int(np.count_nonzero(~finite))
-        if broken > MAX_NOT_FINITE * finite.size:
-            raise EngineError(f"{broken} of {finite.size} predictions of the detector are NaN or infinite")
-        scores = predictions[4:].max(axis=0)
-        indices = predictions[4:].argmax(axis=0)
-        wanted = np.isin(indices, [self._labels.index(name) for name in classes or self._labels])
-        kept = np.flatnonzero(finite & (scores >= self.score_threshold) & wanted)
-        kept = kept[np.argsort(-scores[kept], kind="stable")][:MAX_CANDIDATES]
-        center, half = predictions[:2, kept].T.astype(np.float64), predictions[2:4, kept].T.astype(np.float64) / 2
-        return np.hstack((center - half, center + half)), scores[kept], indices[kept]
+        if classes:
+            wanted = [number for number, label in enumerate(self._labels) if label in classes]
+            kept = kept[np.isin(indices[kept], wanted)]
+        return kept[np.argsort(-scores[kept], kind="stable")][:MAX_CANDIDATES]
 
 
-def suppress_doubles(
-    boxes: _Floats, scores: NDArray[np.float32], indices: NDArray[np.intp], iou_threshold: float
-) -> list[int]:
+class BoxDetector(Detector):
+    """A detection network of a model folder.
+
+    The network takes ``image``, ``[1 x 3 x H x W]`` float32 RGB in 0..1, and returns ``predictions``,
+    ``[1 x (4 + classes) x N]`` float32: centre x, centre y, width and height in pixels of its input, then the scores of
+    the classes in 0..1 (the layout of YOLOv8 heads).
+
+    Args:
+        engine: runs the network.
+        labels: class names in the order of the scores.
+        input_size: height and width that the network is run at, multiples of 32.
+        score_threshold: as :class:`Detector` has it.
+        iou_threshold: likewise.
+        has_fixed_size: whether the network takes no other multiples of 32.
+
+    Raises:
+        ValueError: a size that is no multiple of 32, no labels, or a network with other inputs or outputs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        labels: tuple[str, ...],
+        input_size: tuple[int, int],
+        score_threshold: float = 0.35,
+        iou_threshold: float = 0.6,
+        *,
+        has_fixed_size: bool = True,
+    ) -> None:
+        if min(input_size) <= 0 or any(side % 32 for side in input_size):
+            raise ValueError(f"detector input of {input_size[0]} x {input_size[1]}; both must be multiples of 32")
+        if "image" not in engine.input_names or "predictions" not in engine.output_names:
+            raise ValueError(
+                f"the network takes {list(engine.input_names)} and returns {list(engine.output_names)}; "
+                "a detector takes 'image' and returns 'predictions'"
+            )
+        shape = (1, 3, *(input_size if has_fixed_size else (-1, -1)))
+        inputs = NetworkInputs("image", {"image": Tensor(np.dtype(np.float32), shape)})
+        form = YoloForm(len(labels))
+        thresholds = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
+        super().__init__(engine, labels, ImageInput(input_size), inputs, form, **thresholds)
+
+
+def suppress_doubles(boxes: _Floats, scores: Floats, indices: NDArray[np.intp], iou_threshold: float) -> list[int]:
     """Non-maximum suppression within each class.
 
     Args:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from irvf.engines.engine import Engine
 from irvf.instruction.tasks import Task
 from irvf.models import load_model
-from irvf.perception.detection import BoxDetector
+from irvf.perception.detection import Detector
+from irvf.perception.detector_files import LoadNetwork, load_detector
 from irvf.perception.saliency import SaliencyDetector
 from irvf.perception.segmentation import Segmenter
 
@@ -26,7 +24,7 @@ class Heads:
         saliency: finds what stands out.
     """
 
-    detection: BoxDetector | None = None
+    detection: Detector | None = None
     segmentation: Segmenter | None = None
     saliency: SaliencyDetector | None = None
 
@@ -58,28 +56,27 @@ class Heads:
             self.saliency.detect(image)
 
 
-def load_heads(detector: str, segmentation: str, saliency: str, load_network: Callable[[Path], Engine]) -> Heads:
+def load_heads(detector: str, segmentation: str, saliency: str, load_network: LoadNetwork) -> Heads:
     """Load the heads.
 
     Args:
-        detector: model folder; empty for none.
-        segmentation: likewise.
+        detector: as :func:`irvf.perception.detector_files.load_detector` takes it; empty for none.
+        segmentation: model folder; empty for none.
         saliency: likewise.
-        load_network: makes an engine of an ONNX file.
+        load_network: makes an engine of a network.
 
     Raises:
-        ModelError: a model folder is missing or malformed.
+        ModelError: a model folder or file is missing or malformed.
         EngineError: a network cannot be loaded.
         ValueError: a network has other inputs or outputs than such a head.
     """
     heads = Heads()
     if detector:
-        model = load_model(detector, "detector")
-        heads = replace(heads, detection=BoxDetector(load_network(model.onnx), model.labels, model.input_size))
+        heads = replace(heads, detection=load_detector(detector, load_network))
     if segmentation:
         model = load_model(segmentation, "segmentation")
-        heads = replace(heads, segmentation=Segmenter(load_network(model.onnx), model.labels, model.input_size))
+        heads = replace(heads, segmentation=Segmenter(load_network(model.network), model.labels, model.input_size))
     if saliency:
         model = load_model(saliency, "saliency")
-        heads = replace(heads, saliency=SaliencyDetector(load_network(model.onnx), model.input_size))
+        heads = replace(heads, saliency=SaliencyDetector(load_network(model.network), model.input_size))
     return heads

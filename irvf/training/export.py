@@ -20,6 +20,7 @@ from torch.nn import functional
 from irvf.models import file_digest
 from irvf.networks.base_fusion import BaseFusionNetwork
 from irvf.networks.box_detector import BoxDetectorNetwork, DeployedBoxDetector
+from irvf.networks.deployed import architecture_of
 from irvf.networks.realtime_fusion import BLOCK_SIDE, FoldedRealtimeNetwork, RealtimeFusionNetwork
 from irvf.networks.salient_object import DeployedSaliencyNetwork, SaliencyNetwork
 from irvf.networks.task_regulation import FixedInstruction, FoldedFusionNetwork, RegulatedFusionNetwork
@@ -96,7 +97,7 @@ def export_network(
         _compare(network, unchecked, (inputs, other), TOLERANCE)
         if half:
             halve_weights(unchecked, unchecked)
-            _compare(network, unchecked, (inputs, other), HALF_TOLERANCE)
+            _compare(network, unchecked, (inputs,), HALF_TOLERANCE)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
@@ -148,7 +149,8 @@ def export_base(network: BaseFusionNetwork, folder: Path) -> None:
     """
     _write_weights(network, _made(folder) / "fusion.safetensors")
     _export_planes(network, folder / "fusion.onnx")
-    write_config(folder, {"kind": "fusion", "onnx": "fusion.onnx", "licence": "Apache-2.0"})
+    content = {"kind": "fusion", "onnx": "fusion.onnx", "licence": "Apache-2.0"}
+    write_config(folder, {**content, **_architecture(network)})
 
 
 def export_regulated(
@@ -172,7 +174,7 @@ def export_regulated(
     folded = FoldedFusionNetwork(rounded)
     height, width = torch.export.Dim("height", min=16), torch.export.Dim("width", min=16)
     _export_instructed(rounded, folded, folder, centroids, sizes=((96, 128), (75, 61)), dimensions=(height, width))
-    _write_instructed_config(folder, text_encoder)
+    _write_instructed_config(folder, text_encoder, **_architecture(network))
 
 
 def export_realtime(
@@ -189,7 +191,7 @@ def export_realtime(
     folded = FoldedRealtimeNetwork(rounded)
     height, width = (BLOCK_SIDE * torch.export.Dim(name, min=4) for name in ("rows", "columns"))
     _export_instructed(rounded, folded, folder, centroids, sizes=((96, 128), (76, 60)), dimensions=(height, width))
-    _write_instructed_config(folder, text_encoder, size_multiple=BLOCK_SIDE)
+    _write_instructed_config(folder, text_encoder, size_multiple=BLOCK_SIDE, **_architecture(network))
 
 
 def _export_instructed(
@@ -244,13 +246,24 @@ def export_detector(
 ) -> None:
     """Write the detector: input ``image [1 x 3 x H x W]``, output ``predictions [1 x (4 + classes) x N]``.
 
-    The size is fixed to ``input_size`` (height, width), so that the points are constants of the graph.
+    It was trained at ``input_size`` (height, width), and takes any multiples of 32.
 
     Raises:
         ExportError: onnxruntime's result is not torch's.
     """
     _write_weights(network, _made(folder) / "detector.safetensors")
-    _export_image_network(DeployedBoxDetector(network), folder / "detector.onnx", "predictions", input_size)
+    generator = torch.Generator().manual_seed(0)
+    inputs, other = ({"image": torch.rand(1, 3, *size, generator=generator)} for size in (input_size, input_size[::-1]))
+    rows, columns = (32 * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
+    export_network(
+        DeployedBoxDetector(network),
+        inputs,
+        other,
+        "predictions",
+        folder / "detector.onnx",
+        half=True,
+        dynamic_shapes=[{2: rows, 3: columns}],
+    )
     write_config(
         folder,
         {
@@ -259,6 +272,8 @@ def export_detector(
             "licence": "Apache-2.0",
             "labels": list(labels),
             "input_size": list(input_size),
+            "takes_other_sizes": True,
+            **_architecture(network),
         },
     )
 
@@ -272,7 +287,8 @@ def export_segmentation(network: nn.Module, folder: Path, labels: Sequence[str],
     _write_weights(network, _made(folder) / "segmentation.safetensors")
     _export_image_network(network, folder / "segmentation.onnx", "logits", input_size)
     content = {"kind": "segmentation", "onnx": "segmentation.onnx", "labels": ["background", *labels]}
-    write_config(folder, {**content, "input_size": list(input_size), "licence": "Apache-2.0"})
+    more = {"input_size": list(input_size), "licence": "Apache-2.0", **_architecture(network)}
+    write_config(folder, {**content, **more})
 
 
 def export_saliency(network: SaliencyNetwork, folder: Path, input_size: tuple[int, int]) -> None:
@@ -284,7 +300,7 @@ def export_saliency(network: SaliencyNetwork, folder: Path, input_size: tuple[in
     _write_weights(network, _made(folder) / "saliency.safetensors")
     _export_image_network(DeployedSaliencyNetwork(network), folder / "saliency.onnx", "saliency", input_size)
     content = {"kind": "saliency", "onnx": "saliency.onnx", "input_size": list(input_size), "licence": "Apache-2.0"}
-    write_config(folder, content)
+    write_config(folder, {**content, **_architecture(network)})
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -298,6 +314,12 @@ def _rounded(network: Network) -> Network:
             if value.is_floating_point():
                 value.copy_(value.half().float())
     return copied
+
+
+def _architecture(network: nn.Module) -> dict[str, Any]:
+    """Return the entry of ``config.yaml`` that the torch engine reads; none where it cannot make the network."""
+    found = architecture_of(network)
+    return {"network": found} if found else {}
 
 
 def _made(folder: Path) -> Path:

@@ -5,6 +5,7 @@ For people, it is trained on the loss of the image alone, which takes it further
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +47,16 @@ class RealtimeTrainingConfig:
     datasets: tuple[str, ...] = ()  # of viewing, which needs no labels; empty takes all
     first_held: dict[str, str] = field(default_factory=dict)  # data set -> first held-back name
     channels: int = 16
-    blocks: int = 6
+    blocks: int = 5
     teacher: str = "irvf"  # model folder
     detector: str = "detector"  # model folders of the task networks
     segmentation: str = "segmentation"
     saliency: str = "saliency"
     text_encoder: str = "sentence-encoder"
-    order: tuple[str, ...] = ("viewing", "detection", "viewing", "segmentation", "detection", "saliency")
+    order: tuple[str, ...] = (
+        *("viewing", "detection", "viewing", "saliency"),
+        *("viewing", "detection", "viewing", "segmentation"),
+    )
     # The reference of a task is the teacher's image under its instruction; viewing has none.
     weights: dict[str, TermWeights] = field(
         default_factory=lambda: {
@@ -63,11 +67,12 @@ class RealtimeTrainingConfig:
         }
     )
     brightness_weight: float = 0.5  # lambda of Eq. 5
-    windows: tuple[WindowPhase, ...] = (WindowPhase(0.8, (160, 160), 8), WindowPhase(1.0, (320, 320), 2))
+    windows: tuple[WindowPhase, ...] = (WindowPhase(1.0, (160, 160), 8),)
     scales: tuple[float, float] = (0.6, 1.8)  # wide: images differ in sharpness, too
-    steps: int = 5500
+    viewing_gamma: tuple[float, float] = (0.8, 1.25)  # exponents of the thermal levels: cameras differ in range control
+    steps: int = 9000
     learning_rate: float = 2e-3
-    linear_factor: float = 0.3  # of the learning rate, for the linear layers of adapter and predictors
+    linear_factor: float = 0.5  # of the learning rate, for the linear layers of adapter and predictors
     warm_up_steps: int = 100
     average_decay: float = 0.998  # of the exponential moving average of the weights
     max_gradient_norm: float = 1.0
@@ -85,6 +90,14 @@ class RealtimeTrainingConfig:
         check_weights(self.order, self.weights)
         if "viewing" in self.weights and any(self.weights["viewing"].reference):
             raise ValueError("viewing has no teacher here: the weights of its reference must be zero")
+
+
+def evened(scenes: Sequence[Scene]) -> list[Scene]:
+    """Repeat the scenes of small data sets, so that each set is drawn from about equally often."""
+    sets = [scene.name.split("/")[0] for scene in scenes]
+    counts = Counter(sets)
+    most = max(counts.values())
+    return [scene for scene, name in zip(scenes, sets, strict=True) for _ in range(round(most / counts[name]))]
 
 
 def teach(scenes: Sequence[Scene], teacher: Mapping[str, ImageFusion], folder: Path) -> dict[str, list[Image8]]:
@@ -149,6 +162,7 @@ def train_realtime(
         raise ValueError(f"the teacher has no images for {', '.join(untaught)}, whose reference has a weight")
     torch.manual_seed(config.seed)
     training, labelled, everything = load_training_scenes(data, config)
+    everything = evened(everything)
     taught = teach(labelled, teacher, output / f"teacher-{teacher_digest}")
     where = torch.device(device)
     network, average = (
@@ -174,7 +188,8 @@ def train_realtime(
             everything if task == "viewing" else labelled,
             next((phase for phase in config.windows if step < phase.until * config.steps), config.windows[-1]),
             scales=config.scales,
-            thermal_gamma=(1.0, 1.0),  # the teacher saw the images as they are
+            # The teacher saw the images as they are.
+            thermal_gamma=config.viewing_gamma if task == "viewing" else (1.0, 1.0),
             reference=reference,
             rng=step_generator(config.seed, step),
             device=where,

@@ -12,10 +12,10 @@ from irvf.training.image_quality import (
 )
 from irvf.training.losses import fusion_loss
 
-EDGE_WEIGHT = 2.0
-STRUCTURE_WEIGHT = 4.0
+EDGE_WEIGHT = 2.5
+STRUCTURE_WEIGHT = 4.5
 DIFFERENCE_WEIGHT = 0.5
-INFORMATION_WEIGHT = 0.3
+INFORMATION_WEIGHT = 0.35
 FUSION_WEIGHT = 5.0
 """Of Eq. 5, whose figures are small. Alone it washes out; without it, metrics are met by what does not look right."""
 

@@ -1,13 +1,14 @@
 """`irvf bench`: what is measured took turns, and what is written are its figures."""
 
 import json
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from irvf.cli.__main__ import main
-from irvf.evaluation.timing import Times, resident_bytes, street_pair, time_pipelines
+from irvf.evaluation.timing import Times, growth, resident_bytes, street_pair, time_pipelines
 from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
 
 NO_HEADS = {"detector": "", "segmentation": "", "saliency": ""}
@@ -95,9 +96,43 @@ def test_the_command_measures_models_engines_threads_and_sizes(tmp_path, capsys)
         assert 0 < line["stages"]["fuse"]["least_ms"] <= line["stages"]["fuse"]["p50_ms"]
         assert line["stages"]["total"]["least_ms"] > line["stages"]["fuse"]["least_ms"]
     assert content["machine"]["cores"] >= 1
+    assert set(content["machine"]) >= {"date", "cpu", "commit", "packages"}
+    assert content["machine"]["packages"]["onnxruntime"]
+    assert "to the power of" in said
     assert "## 96 x 64, 2 threads" in said
     assert "| laplacian |" in said
     assert said.split("\n\nwritten")[0] + "\n" == (tmp_path / "out" / "bench.md").read_text()
+
+
+def test_growth_is_the_power_that_times_follow():
+    pixels = np.array([320 * 256, 640 * 480, 1280 * 1024])
+    assert growth(pixels, 3e-5 * pixels) == pytest.approx(1)
+    assert growth(pixels, 7 * pixels**0.5) == pytest.approx(0.5)
+    assert growth(pixels[::2], [2.0, 2.0]) == pytest.approx(0)
+
+
+def plain(tmp_path, *sizes):
+    sized = ["--sizes", *sizes, "--threads", "1", "--rounds", "1", "--detector", ""]
+    return main(["bench", "--models", "max", "average", *sized, "--output", str(tmp_path)])
+
+
+def test_the_plot_is_written_beside_the_report(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    assert plain(tmp_path, "64x48", "96x64") == 0
+    assert "bench.png" in capsys.readouterr().out
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_the_report_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "irvf.evaluation.bench_plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert plain(tmp_path, "64x48") == 0
+    said = capsys.readouterr().out
+    assert "no bench.png" in said
+    assert "pip install matplotlib" in said
+    assert "to the power of" not in said  # one size shows no growth
+    assert (tmp_path / "bench.json").exists()
+    assert not (tmp_path / "bench.png").exists()
 
 
 @pytest.mark.parametrize(

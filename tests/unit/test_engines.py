@@ -4,10 +4,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from irvf.engines.engine import EngineError
 from irvf.engines.factory import ENGINE_NAMES, create_engine, missing_engine
+from irvf.engines.onnx_engine import OnnxEngine
 from irvf.models import load_model
 
 RUNNING = [name for name in ENGINE_NAMES if name == "auto" or not missing_engine(name)]
@@ -19,7 +21,7 @@ def test_the_engines_of_the_environment_run():
 
 @pytest.fixture(scope="module")
 def network():
-    return load_model("irvf-base", "fusion").onnx
+    return load_model("irvf-base", "fusion").network
 
 
 def planes(height=48, width=64):
@@ -105,7 +107,7 @@ def test_a_file_that_is_no_network_is_named(tmp_path, content):
 
 def test_a_truncated_network_is_refused(tmp_path, network):
     file = tmp_path / "net.onnx"
-    file.write_bytes(network.read_bytes()[:20_000])
+    file.write_bytes(network.onnx.read_bytes()[:20_000])
     assert str(file) in refusal(create_engine, "auto", file)
 
 
@@ -124,3 +126,49 @@ def test_inputs_that_do_not_fit_are_refused_and_the_next_run_is_fine(network, in
     engine = create_engine(name, network, threads=1)
     assert name in refusal(engine.infer, inputs)
     assert engine.infer(planes())
+
+
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+BASE = load_model("irvf-base", "fusion").onnx
+
+
+def test_onnxruntime_stays_on_the_cpu_when_told_so():
+    engine = OnnxEngine(BASE, 1, device="cpu")
+    assert engine._session.get_providers() == ["CPUExecutionProvider"]
+    assert engine.description == f"onnxruntime {onnxruntime.__version__} cpu, 1 threads"
+    assert "'tpu'; allowed: auto, cpu, cuda" in refusal(OnnxEngine, BASE, 1, "tpu")
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this onnxruntime is built with CUDA")
+def test_an_onnxruntime_without_cuda_says_what_to_install():
+    said = refusal(OnnxEngine, BASE, 1, "cuda")
+    assert "cannot use a GPU" in said
+    assert "pip install onnxruntime-gpu" in said
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this onnxruntime may really use CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_onnxruntime_that_goes_to_the_cpu_in_silence_is_not_taken_for_a_gpu(monkeypatch, caplog):
+    """As where CUDA's libraries are missing: the provider is listed, and the session is one of the CPU."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    engine = OnnxEngine(BASE, 1)
+    assert engine.description.endswith(" cpu, 1 threads")
+    assert engine._session.get_providers() == ["CPUExecutionProvider"]
+    assert engine.infer(planes())["fused"].shape == (1, 1, 48, 64)
+    assert "onnxruntime cannot use the GPU" in caplog.text
+    assert "cuDNN or the driver" in refusal(OnnxEngine, BASE, 1, "cuda")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_a_file_that_is_no_network_is_named_on_a_gpu_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    (tmp_path / "net.onnx").write_bytes(b"no network")
+    assert str(tmp_path / "net.onnx") in refusal(OnnxEngine, tmp_path / "net.onnx")
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="needs onnxruntime-gpu and a GPU")
+def test_onnxruntime_answers_on_a_gpu_as_on_the_cpu():
+    engine = OnnxEngine(BASE, device="cuda")
+    assert engine.description == f"onnxruntime {onnxruntime.__version__} cuda"
+    expected = OnnxEngine(BASE, 1, device="cpu").infer(planes())["fused"]
+    np.testing.assert_allclose(engine.infer(planes())["fused"], expected, atol=5e-3)

@@ -17,7 +17,12 @@ FLOORS = (
 ROS = {"rclpy", "cv_bridge", "message_filters", "launch", "launch_ros", "ament_index_python", "rcl_interfaces"}
 ROS |= {"builtin_interfaces", "rosgraph_msgs"}
 TRAINING = ("irvf.networks", "irvf.training")
-CHOSEN = ("irvf.instruction.transformers_encoder",)
+CHOSEN = (
+    "irvf.engines.torch_engine",
+    "irvf.instruction.transformers_encoder",
+    "irvf.perception.transformers_detector",
+    "irvf.perception.ultralytics_detector",
+)
 """Imported by a function where a configuration names it, and nowhere else."""
 TORCH = {"torch", "safetensors", "onnx"}
 HEAVY = {*TORCH, "transformers", "ultralytics", "tensorrt", "pycocotools"}
