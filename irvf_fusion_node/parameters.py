@@ -70,7 +70,11 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "model": ParameterSpec(
         _PIPELINE.model, "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
     ),
-    "detector": ParameterSpec("detector", "Detector: a model folder (name or path). Empty: none, no detections."),
+    "detector": ParameterSpec(
+        "detector",
+        "Detector: a model folder (name or path), or one of your own: an ONNX or engine file, a folder of "
+        "transformers, a .pt of ultralytics (docs/detectors.md). Empty: none, no detections.",
+    ),
     "segmentation.model": ParameterSpec(
         "segmentation", "Segmentation: a model folder (name or path). Empty: none, no segmentation and no label_info."
     ),
@@ -159,15 +163,15 @@ PARAMETERS: dict[str, ParameterSpec] = {
         high=1.0,
     ),
     "detection.scale": ParameterSpec(
-        0.8,
+        _LIVE.detection_scale,
         "Size of the detector's input relative to what it was trained at, where the network leaves it open. At 0.8 the "
-        "detector that ships takes two thirds of the time and finds as much.",
+        "detector that ships takes two thirds of the time and finds about as much.",
         live=True,
         low=0.2,
         high=1.0,
     ),
     "detection.every": ParameterSpec(
-        1,
+        _LIVE.detection_every,
         "The detector sees every n-th pair; between, its boxes are carried on at their velocity.",
         live=True,
         low=1,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from irvf.cli.arguments import image_size
 from irvf.cli.bench_node import add_node_command
-from irvf.engines.factory import ENGINE_NAMES, missing_engine
+from irvf.engines.factory import ENGINE_NAMES, PRECISIONS, EngineOptions, missing_engine
 from irvf.evaluation.machine import describe_machine
 from irvf.evaluation.timing import Times, growth, resident_bytes, street_pair, time_pipelines
 from irvf.imaging.classical_fusion import FUSION_METHODS
@@ -27,8 +27,17 @@ _REFERENCE = "laplacian"
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``irvf bench`` and, below it, ``irvf bench node``."""
     parser = commands.add_parser("bench", help="measure how long it takes here", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["irvf", _REFERENCE, "max", "average"], help="what fuses")
+    parser.add_argument(
+        "--models", nargs="+", default=["realtime", "irvf", _REFERENCE, "max", "average"], help="what fuses"
+    )
     parser.add_argument("--engines", nargs="+", choices=ENGINE_NAMES, help="default: all that are installed")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=["fp32", "int8"],
+        help="of the networks; int8 where a model has it (default: both)",
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the engines and of OpenCV")
     parser.add_argument(
         "--sizes", nargs="+", type=image_size, default=[image_size(text) for text in SIZES], metavar="WxH"
@@ -51,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=total, unit="round", leave=False) as progress:
         for threads in arguments.threads:
             cv2.setNumThreads(threads)
-            pipelines, memory = _load(arguments.models, engines, threads, arguments.detector)
+            pipelines, memory = _load(arguments, engines, threads)
             for width, height in arguments.sizes:
                 progress.set_description(f"{threads} threads, {width}x{height}")
                 pair = street_pair(width, height)
@@ -70,21 +79,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(
-    models: Sequence[str], engines: Sequence[str], threads: int, detector: str
+    arguments: argparse.Namespace, engines: Sequence[str], threads: int
 ) -> tuple[dict[str, FusionPipeline], dict[str, float]]:
     """Load every model with every engine; plain methods once. Return the pipelines and the megabytes that each took."""
     pipelines, memory = {}, {}
-    for model in models:
-        plain = model in FUSION_METHODS
-        if not plain:
-            load_model(model, "fusion")  # so that a model that is missing is said before anything is measured
-        for engine in engines[:1] if plain else engines:
-            name = model if plain else f"{model}, {engine}"
+    for model in arguments.models:
+        for name, engine, precision in _contenders(model, engines, arguments.precisions):
             before = resident_bytes()
-            pipelines[name] = FusionPipeline(PipelineConfig(model, detector, "", "", engine, threads))
+            options = EngineOptions(precision)
+            config = PipelineConfig(model, arguments.detector, "", "", engine, threads, options)
+            pipelines[name] = FusionPipeline(config)
             pipelines[name].warm_up()
             memory[name] = (resident_bytes() - before) / 1e6
     return pipelines, memory
+
+
+def _contenders(model: str, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, engine and precision of each way to run a model; a plain method has one, in the first engine's company."""
+    if model in FUSION_METHODS:
+        yield model, engines[0], "auto"
+        return
+    network = load_model(model, "fusion").network  # so that a model that is missing is said before anything is measured
+    for engine in engines:
+        if engine == "torch" and network.architecture is None:
+            continue
+        for precision in precisions:
+            if precision != "int8" or (network.int8 and engine != "torch"):
+                yield f"{model}, {engine}, {precision}", engine, precision
 
 
 def _lines(

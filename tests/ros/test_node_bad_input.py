@@ -228,9 +228,9 @@ def test_unknown_parameters_are_ignored_with_a_hint_each(bench):
 @pytest.mark.parametrize(
     ("name", "bad", "good"),
     [
-        ("processing_scale", 7.5, 0.5),
-        ("processing_scale", float("nan"), 0.5),
-        ("processing_scale", "half", 0.5),
+        ("processing_scale", 7.5, 1.0),
+        ("processing_scale", float("nan"), 1.0),
+        ("processing_scale", "half", 1.0),
         ("threads", -1, 1),
         ("threads", 1.5, 1),
         ("pairing.max_gap", -0.1, 0.02),

@@ -88,7 +88,7 @@ def test_the_command_measures_models_engines_threads_and_sizes(tmp_path, capsys)
     assert len(measured) == 8
     assert {(line["fusion"], line["threads"], line["width"]) for line in measured} == {
         (name, threads, width)
-        for name in ("irvf-base, onnxruntime", "laplacian")
+        for name in ("irvf-base, onnxruntime, fp32", "laplacian")
         for threads in (1, 2)
         for width in (64, 96)
     }

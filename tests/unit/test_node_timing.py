@@ -322,7 +322,8 @@ with node_process([sys.executable, "-c", "import time; time.sleep(60)"], dict(os
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(30)
 """
-    ended = subprocess.run([*python(work), tmp_path / "log"], capture_output=True, text=True, timeout=20)
+    command = [*python(work), tmp_path / "log"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
     assert "KeyboardInterrupt" in ended.stderr
     assert not Path(f"/proc/{int(ended.stdout)}").exists()
 
