@@ -154,6 +154,7 @@ class NodeState:
     Attributes:
         name: fully qualified node name.
         lifecycle: label of the lifecycle state.
+        activity: what configure is at; empty when it is not, or quick.
         problem: why the last configure failed or parameters were refused; empty when all is well.
         model: of the fusion.
         heads: head -> name of its model, empty for none.
@@ -168,6 +169,7 @@ class NodeState:
 
     name: str
     lifecycle: str
+    activity: str = ""
     problem: str = ""
     model: str = ""
     heads: Mapping[str, str] = field(default_factory=dict)
@@ -192,8 +194,10 @@ def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
     for stage, (median, high) in snapshot.latency_ms.items():
         values[f"{stage}.p50_ms"], values[f"{stage}.p95_ms"] = f"{median:.2f}", f"{high:.2f}"
     values.update({name: str(count) for name, count in sorted(snapshot.counts.items())})
-    level, message = DiagnosticStatus.OK, state.lifecycle
-    if state.problem:
+    level, message = DiagnosticStatus.OK, state.activity or state.lifecycle
+    if state.activity:
+        level = DiagnosticStatus.WARN
+    elif state.problem:
         level, message = DiagnosticStatus.ERROR, state.problem
     elif state.lifecycle == "active" and snapshot.refused:
         level = DiagnosticStatus.ERROR if snapshot.since_fused > STALL_AFTER else DiagnosticStatus.WARN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
+from irvf.engines.tensorrt_builder import Progress, log_progress
 from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
@@ -79,6 +80,7 @@ class FusionNode(LifecycleNode):
         self._topics = {stream: self.resolve_topic_name(topic) for stream, topic in _TOPICS.items()}
         self._last_warning: dict[str, float] = {}
         self._problem = ""
+        self._activity = ""
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._camera_info: CameraInfo | None = None
@@ -109,7 +111,10 @@ class FusionNode(LifecycleNode):
     def on_configure(self, _state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load model and engine, warm up; on failure stay unconfigured and say why."""
         try:
-            self._configure()
+            try:
+                self._configure()
+            finally:
+                self._activity = ""
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
             return self._transition_failed("configure", error)
         self._problem = ""
@@ -130,7 +135,8 @@ class FusionNode(LifecycleNode):
         config = self._settings.read()
         tasks = load_tasks(Path(config.tasks_file) if config.tasks_file else None)
         conversion = image_conversion(config.image_conversion)
-        pipeline = FusionPipeline(config.pipeline, config.live)
+        options = replace(config.pipeline.engine_options, progress=self._building(log_progress()))
+        pipeline = FusionPipeline(replace(config.pipeline, engine_options=options), config.live)
         desk = InstructionDesk(tasks, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
         started = time.monotonic()
         pipeline.warm_up()
@@ -145,6 +151,20 @@ class FusionNode(LifecycleNode):
             self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
             self.create_service(SetInstruction, "set_instruction", self._on_set_instruction),
         ]
+
+    def _building(self, log: Progress) -> Progress:
+        """Return what shows the progress of an engine that is built: in the log, and at once in the diagnostics."""
+        shown = 0.0
+
+        def show(phase: str, share: float) -> None:
+            nonlocal shown
+            log(phase, share)
+            if time.monotonic() - shown >= 1.0:
+                shown = time.monotonic()
+                self._activity = f"building an engine: {phase}, {share:.0%}"
+                self._publish_diagnostics()  # the executor, whose timer does it, is busy with configure
+
+        return show
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and publish from now on."""
@@ -364,6 +384,7 @@ class FusionNode(LifecycleNode):
         return NodeState(
             name=self.get_fully_qualified_name(),
             lifecycle="active" if active else "inactive" if configured else "unconfigured",
+            activity=self._activity,
             problem=self._problem or "; ".join(self._settings.invalid.values()),
             model=configured.pipeline.model_name if configured else "",
             heads=configured.config.pipeline.heads if configured else {},

@@ -170,7 +170,7 @@ def test_an_override_of_one_topic_is_not_one_of_the_other(active):
         topic: bench.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability.name
         for topic in (THERMAL, RGB, "/fusion/rgb/camera_info")
     }
-    assert reliabilities == {THERMAL: "RELIABLE", RGB: "BEST_EFFORT", "/fusion/rgb/camera_info": "BEST_EFFORT"}
+    assert reliabilities == {THERMAL: "RELIABLE", RGB: "BEST_EFFORT", "/fusion/rgb/camera_info": "RELIABLE"}
 
 
 def test_pairs_that_are_all_refused_are_an_error_with_its_reason(active):

@@ -9,6 +9,8 @@ import pytest
 from bench import PERIOD, START, image, rgb_image, thermal_image
 from rcl_interfaces.msg import ParameterType
 
+from irvf.engines import factory
+from irvf.engines.engine import EngineError
 from irvf_fusion_node.parameters import PARAMETERS
 
 IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
@@ -190,3 +192,18 @@ def test_ranges_and_choices_are_enforced(bench):
             result = made.set_parameter(name, "neither")
             assert not result.successful
             assert all(choice in result.reason for choice in spec.choices)
+
+
+def test_building_an_engine_is_shown_while_it_lasts(bench, monkeypatch):
+    def build(_name, _network, _threads, options, *_device):
+        options.progress("Building the engine", 0.25)
+        raise EngineError("the GPU ran away")
+
+    monkeypatch.setattr(factory, "_load", build)  # stands for TensorRT, which is on no such machine
+    made = bench(model="realtime", engine="tensorrt")
+    made.wait_for(lambda: made.heard["diagnostics"], "the node reports")
+    assert not made.change_state("configure")
+    parts = made.diagnostics(lambda parts: "ran away" in parts["fusion"].message, "the failure")
+    assert parts["fusion"].level == b"\x02"
+    said = [status.message for message in made.heard["diagnostics"] for status in message.status]
+    assert "building an engine: Building the engine, 25%" in said
