@@ -32,6 +32,8 @@ from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
 from irvf.perception.tracking import SparseDetection
 
+WARM_UP_SIZE = (480, 640)
+"""Height and width of the images that networks are warmed up with."""
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -40,8 +42,8 @@ class PipelineConfig:
     """What is loaded."""
 
     model: str = "realtime"  # fusion: a model folder, or a name of FUSION_METHODS
-    detector: str = "detector"  # model folder; empty for none
-    segmentation: str = "segmentation"  # likewise
+    detector: str = "detector"  # as irvf.perception.detector_files.load_detector takes it; empty for none
+    segmentation: str = "segmentation"  # model folder; empty for none
     saliency: str = "saliency"  # likewise
     engine: str = "auto"  # one of irvf.engines.factory.ENGINE_NAMES
     threads: int = 0  # of the engine; 0 takes all cores
@@ -61,7 +63,7 @@ class LiveConfig:
     score_threshold: float = 0.35  # least certain detection that is kept, 0..1
     iou_threshold: float = 0.6  # overlap above which two boxes of a class are one object, 0..1
     detection_scale: float = 1.0  # size of the detector's input relative to its own, 0..1, where that is not fixed
-    detection_every: int = 1  # the detector sees every n-th pair; between, its boxes are carried on
+    detection_every: int = 1  # the detector sees every n-th pair, and one each half second; between, boxes are carried
     thermal_range: ThermalRangeConfig = field(default_factory=ThermalRangeConfig)
     registration: str = "none"  # one of REGISTRATION_METHODS
     homography: tuple[float, ...] = _IDENTITY  # thermal pixel -> RGB pixel, row by row
@@ -78,7 +80,6 @@ class FusionPipeline:
 
     Attributes:
         model_name: of the fusion.
-        engine_description: what runs the networks.
 
     Raises:
         ModelError: a model folder is missing or malformed.
@@ -88,7 +89,7 @@ class FusionPipeline:
 
     def __init__(self, config: PipelineConfig, live: LiveConfig | None = None) -> None:
         self.model_name = config.model
-        self.engine_description = "OpenCV"
+        self._engine: Engine | None = None
         self._config = config
         self._prompts: PromptCache | None = None
         self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(load_model(config.model, "fusion"))
@@ -99,7 +100,7 @@ class FusionPipeline:
 
     def _load_network(self, network: Network | Path) -> Engine:
         engine = create_engine(self._config.engine, network, self._config.threads, self._config.engine_options)
-        self.engine_description = engine.description
+        self._engine = self._engine or engine
         return engine
 
     def _load_fusion(self, model: Model) -> FusionNetwork:
@@ -115,6 +116,11 @@ class FusionPipeline:
             encoder = load_text_encoder(model.text_encoder, self._config.engine, threads=1)
             self._prompts = PromptCache(Prompter(encoder, model.weights))
         return network
+
+    @property
+    def engine_description(self) -> str:
+        """What runs the fusion; of a plain method, what runs the heads."""
+        return self._engine.description if self._engine else "OpenCV"
 
     def reconfigure(self, live: LiveConfig) -> None:
         """Use other settings from the next pair on.
@@ -155,15 +161,18 @@ class FusionPipeline:
         return ("image", *(names[head] for head in instruction.task.heads if head not in missing))
 
     def warm_up(self) -> None:
-        """Run every network twice, so that the first pair is as fast as the others: the second run captures graphs.
+        """Run every network twice, so that the first VGA pair is as fast as the others: the second run captures graphs.
 
         Raises:
             EngineError: a network cannot run.
         """
-        plane = np.zeros((240, 320), np.float32)
+        live = self._stages.live
+        plane = np.zeros(WARM_UP_SIZE, np.float32)
+        if self._heads.detection:
+            self._heads.detection.scale = live.detection_scale
         for _ in range(2):
-            self._fusion_under(read_instruction())(plane, plane)
-            self._heads.warm_up()
+            fuse_at_scale(self._fusion_under(read_instruction()), plane, plane, live.processing_scale)
+            self._heads.warm_up(WARM_UP_SIZE)
 
     def fuse(self, pair: FramePair, instruction: Instruction) -> FusionResult:
         """Take one pair through all stages.
@@ -196,7 +205,9 @@ class FusionPipeline:
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
         if heads.detection and "detection" in wanted:
-            detections = self._detect(heads.detection, fused, pair.rgb.stamp, instruction, clock)
+            detections = self._detect(
+                stages.live, heads.detection, fused, pair.rgb.stamp, instruction=instruction, clock=clock
+            )
         if heads.segmentation and "segmentation" in wanted:
             with clock("segment"):
                 segmentation = heads.segmentation.segment(fused, instruction.classes)
@@ -206,10 +217,18 @@ class FusionPipeline:
         return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
 
     def _detect(
-        self, detector: Detector, fused: Image8, stamp: int, instruction: Instruction, clock: StageClock
+        self,
+        live: LiveConfig,
+        detector: Detector,
+        fused: Image8,
+        stamp: int,
+        *,
+        instruction: Instruction,
+        clock: StageClock,
     ) -> tuple[Detection, ...]:
-        live, size = self._stages.live, (fused.shape[0], fused.shape[1])
-        context = instruction.task.name, instruction.classes, size
+        size = fused.shape[0], fused.shape[1]
+        settings = live.score_threshold, live.iou_threshold, live.detection_scale
+        context = instruction.task.name, instruction.classes, size, settings
         with clock("track"):
             carried = self._sparse.carry(live.detection_every, stamp, size, context)
         if carried is not None:
@@ -313,7 +332,7 @@ def image_fusion(model: str, threads: int = 0, instruction: str = "viewing", sca
 
 
 def image_fusions(
-    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0, precision: str = "auto"
+    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0, precision: str = "fp32"
 ) -> dict[str, ImageFusion]:
     """Return what :func:`image_fusion` does under each instruction, with one engine between them all.
 

@@ -29,10 +29,20 @@ from irvf_fusion_node.load_generator import OUTPUTS, RELIABILITIES, BenchError, 
 def _spinning(node: Node) -> Iterator[None]:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, name="receiver", daemon=True)
+    faults: list[Exception] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except Exception as error:  # noqa: BLE001  (whatever a callback raised: without it, all that is left is silence)
+            faults.append(error)
+
+    thread = threading.Thread(target=spin, name="receiver", daemon=True)
     thread.start()
     try:
         yield
+        if faults:
+            raise BenchError(f"the load generator broke: {faults[0]}")
     finally:
         executor.shutdown()
         thread.join(5.0)

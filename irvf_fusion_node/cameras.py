@@ -79,9 +79,9 @@ class CameraSubscriptions:
             wanted = self._published(camera.subscription.topic_name)
             if camera.is_fixed or wanted in (None, camera.reliability):
                 continue
+            made = self._subscribe(camera.kind, camera.topic, camera.callback, wanted, is_fixed=False)
             self._node.destroy_subscription(camera.subscription)
-            camera.subscription = self._subscribe(camera.kind, camera.topic, camera.callback, wanted, is_fixed=False)
-            camera.reliability = wanted
+            camera.subscription, camera.reliability = made, wanted
             changes.append(f"{camera.subscription.topic_name}: {wanted.name.lower()}, as it is published")
         return changes
 

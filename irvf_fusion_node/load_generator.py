@@ -84,6 +84,7 @@ class LoadGenerator(Node):
         self._pid = pid
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._record: RateRecord | None = None
+        self._is_playing = False
         self._statuses: list[bytes] = []
         self.engine = ""
         self._thermal, self._rgb = (
@@ -118,7 +119,7 @@ class LoadGenerator(Node):
 
     def _on_second(self) -> None:
         record = self._record
-        if record is None:
+        if record is None or not self._is_playing:
             return
         self._read_load(record)
         name = next(self._next_probe)
@@ -235,7 +236,7 @@ class LoadGenerator(Node):
             calls=Counter(dict.fromkeys(self._probes, 0)),
         )
         self._statuses = []
-        self._record = record
+        self._record, self._is_playing = record, True
         self._read_load(record)
         begin = time.monotonic_ns()
         count = max(2, round(rate * seconds))
@@ -246,6 +247,7 @@ class LoadGenerator(Node):
                 bar.update()
                 bar.set_postfix(heard=len(record.arrivals[self._topics[0]]), refresh=False)
         self._read_load(record)
+        self._is_playing = False
         self._settle(record)
         self._record = None
         self.engine = _read_statuses(record, self._statuses) or self.engine

@@ -172,7 +172,8 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "detection.every": ParameterSpec(
         _LIVE.detection_every,
-        "The detector sees every n-th pair; between, its boxes are carried on at their velocity.",
+        "The detector sees every n-th pair, and one each half second; between, its boxes are carried on at their "
+        "velocity.",
         live=True,
         low=1,
         high=30,
@@ -355,7 +356,8 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
         engine=values["engine"],
         threads=values["threads"],
         engine_options=EngineOptions(
-            values["precision"], cache_folder=Path(values["engine_cache"]) if values["engine_cache"] else None
+            values["precision"],
+            cache_folder=Path(values["engine_cache"]).expanduser() if values["engine_cache"] else None,
         ),
     )
     return NodeConfig(

@@ -74,7 +74,9 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
     if not names_autostart(value["params_file"]):
         given.setdefault("autostart", True)
     profile = PathJoinSubstitution([FindPackageShare("irvf"), "config", "fast_dds.xml"])
-    own = any(context.environment.get(name) for name in DDS_PROFILES)
+    # Humble keeps to this machine by a transport of its own, beside which those of a profile stay open to all.
+    local = context.environment.get("ROS_LOCALHOST_ONLY") == "1"
+    own = local or any(context.environment.get(name) for name in DDS_PROFILES)
     node = LifecycleNode(
         package="irvf",
         executable="irvf_fusion_node",

@@ -43,7 +43,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--sizes", nargs="+", type=image_size, default=[image_size(text) for text in SIZES], metavar="WxH"
     )
     parser.add_argument("--instruction", default="detection", help="in force (default: detection)")
-    parser.add_argument("--detector", default="detector", help="model folder; empty for none")
+    parser.add_argument(
+        "--detector", default="detector", help="model folder or one of your own (docs/detectors.md); empty for none"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="that count, after three that do not")
     parser.add_argument("--output", type=Path, default=Path("runs") / "bench", help="folder for report and figures")
     parser.set_defaults(run=run)
@@ -61,11 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
         for threads in arguments.threads:
             cv2.setNumThreads(threads)
             pipelines, memory = _load(arguments, engines, threads)
+            if not pipelines:
+                raise ValueError(
+                    f"nothing to measure: no model of {', '.join(arguments.models)} can be run by "
+                    f"{', '.join(engines)} in {', '.join(arguments.precisions)}"
+                )
             for width, height in arguments.sizes:
                 progress.set_description(f"{threads} threads, {width}x{height}")
                 pair = street_pair(width, height)
                 times = time_pipelines(pipelines, pair, instruction, rounds=arguments.rounds, done=progress.update)
                 lines += _lines(times, threads, (width, height), memory)
+            pipelines.clear()  # before those of the next number of threads take their memory
     machine = describe_machine()
     report = _report(lines, arguments.rounds, machine)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -97,7 +105,7 @@ def _load(
 def _contenders(model: str, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Name, engine and precision of each way to run a model; a plain method has one, in the first engine's company."""
     if model in FUSION_METHODS:
-        yield model, engines[0], "auto"
+        yield model, engines[0], precisions[-1]  # of the detector beside it
         return
     network = load_model(model, "fusion").network  # so that a model that is missing is said before anything is measured
     for engine in engines:

@@ -42,9 +42,9 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
     "tqdm": ("tqdm", "irvf bag, replay and train", False),
     "tokenizers": ("tokenizers", "instructions that change the fused image", False),
     "safetensors": ("safetensors", "instructions that change the fused image, and irvf train", False),
-    "torch": ("torch", "irvf train", False),
-    "onnx": ("onnx", "irvf train, to export", False),
-    "pycocotools": ("pycocotools", "irvf evaluate", False),
+    "torch": ("torch", "irvf train, the engine torch, detectors of transformers and ultralytics", False),
+    "onnx": ("onnx", "irvf train and irvf export, to write networks", False),
+    "pycocotools": ("pycocotools", "irvf evaluate and irvf export int8", False),
 }
 _ROS = {
     "rclpy": "the node",

@@ -30,11 +30,13 @@ def node_environment(*, shared_memory: bool = True) -> dict[str, str]:
         shared_memory: give Fast DDS shared memory that images fit into, unless the user has chosen a profile.
     """
     environment = dict(os.environ)
-    if shared_memory and not any(map(environment.get, _PROFILE_VARIABLES)):
-        environment |= dict.fromkeys(_PROFILE_VARIABLES, str(_profile()))
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if environment.get("ROS_DISTRO") == "humble":  # which knows no discovery range
         environment.setdefault("ROS_LOCALHOST_ONLY", "1")
+    # Humble keeps to this machine by a transport of its own, beside which those of a profile stay open to all.
+    local = environment.get("ROS_LOCALHOST_ONLY") == "1"
+    if shared_memory and not local and not any(map(environment.get, _PROFILE_VARIABLES)):
+        environment |= dict.fromkeys(_PROFILE_VARIABLES, str(_profile()))
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     return environment
 

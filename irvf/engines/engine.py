@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+def precision_of(onnx: Path) -> str:
+    """Return the precision of a network's file, by its name: ``NAME.int8.onnx`` is in 8 bits."""
+    return "int8" if onnx.name.endswith(".int8.onnx") else "fp32"
 
 
 class EngineError(RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from irvf.engines.engine import Engine, EngineError
 from irvf.engines.tensorrt_builder import Progress, SizeLimits
 from irvf.models import Network
 
+_logger = logging.getLogger(__name__)
 _ENGINES = {  # name -> module, class, package on PyPI
     "openvino": ("openvino_engine", "OpenVinoEngine", "openvino"),
     "onnxruntime": ("onnx_engine", "OnnxEngine", "onnxruntime"),
@@ -69,14 +71,21 @@ def create_engine(name: str, network: Network | Path, threads: int = 0, options:
     if name != "auto":
         return _load(name, network, threads, options)
     reasons = []
-    for candidate, device, why in _automatic(network):
+    for candidate, device, why in _automatic(network, options):
         try:
             engine = _load(candidate, network, threads, options, device)
         except EngineError as error:  # noqa: PERF203  (three at most)
             reasons.append(str(error))
+            _logger.warning("engine %s on %s was tried first: %s", candidate, device, error)
         else:
             return _Chosen(engine, why)
     raise EngineError("; ".join(reasons))
+
+
+def network_file(name: str, network: Network, precision: str) -> Path:
+    """Return the file that an engine runs of a network, see :attr:`EngineOptions.precision`."""
+    wanted = precision == "int8" or (precision == "auto" and name == "openvino")
+    return network.int8 if network.int8 and wanted else network.onnx
 
 
 def missing_engine(name: str) -> str:
@@ -106,7 +115,7 @@ class _Chosen:
         return f"{self._engine.description} (auto: {self._why})"
 
 
-def _automatic(network: Network) -> Iterator[tuple[str, str, str]]:
+def _automatic(network: Network, options: EngineOptions) -> Iterator[tuple[str, str, str]]:
     """Name the engines that can be the fastest here, best first, with the device each is for, and why.
 
     TensorRT builds for minutes, and has not run on real hardware yet: it is for those who ask.
@@ -116,7 +125,8 @@ def _automatic(network: Network) -> Iterator[tuple[str, str, str]]:
 
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             yield "onnxruntime", "cuda", "a GPU is here, and this onnxruntime can use it"
-        if network.architecture and importlib.util.find_spec("torch"):
+        # Which computes in 16 bits there: nobody who asks for a precision means that.
+        if options.precision == "auto" and network.architecture and importlib.util.find_spec("torch"):
             yield "torch", "cuda", "a GPU is here, which this onnxruntime cannot use"
     yield "openvino", "cpu", "the fastest on a CPU"
     yield "onnxruntime", "cpu", "runs everywhere; openvino is faster on a CPU where it can be installed"
@@ -133,9 +143,7 @@ def _has_cuda() -> bool:
 
 
 def _load(name: str, network: Network, threads: int, options: EngineOptions, device: str = "auto") -> Engine:
-    make = _engine_class(name)
-    wanted = options.precision == "int8" or (options.precision == "auto" and name == "openvino")
-    onnx = network.int8 if network.int8 and wanted else network.onnx
+    make, onnx = _engine_class(name), network_file(name, network, options.precision)
     if name == "tensorrt":
         return make(onnx, options.sizes, options.cache_folder, options.progress)
     if name == "openvino":
@@ -143,7 +151,10 @@ def _load(name: str, network: Network, threads: int, options: EngineOptions, dev
     if name == "onnxruntime":
         return make(onnx, threads, device)
     if network.architecture is None:
-        raise EngineError(f"torch cannot make {network.onnx}: its config.yaml does not say of which network it is")
+        raise EngineError(
+            f"torch cannot run {network.onnx}: it makes networks of model folders whose config.yaml has an entry "
+            "network. Use engine auto, openvino or onnxruntime"
+        )
     return make(network.onnx.with_suffix(".safetensors"), network.architecture, threads, device)
 
 
@@ -152,5 +163,6 @@ def _engine_class(name: str) -> Callable[..., Engine]:
     try:  # an engine is imported only when it is wanted
         found: Callable[..., Engine] = getattr(importlib.import_module(f"irvf.engines.{module}"), kind)
     except ImportError as error:
-        raise EngineError(f"{package} cannot be imported ({error}); install it: pip install {package}") from error
+        lacking = (error.name or package).partition(".")[0] if isinstance(error, ModuleNotFoundError) else package
+        raise EngineError(f"{package} cannot be imported ({error}); install it: pip install {lacking}") from error
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import openvino
 from numpy.typing import NDArray
 
-from irvf.engines.engine import Arrays, EngineError
+from irvf.engines.engine import Arrays, EngineError, precision_of
 
 
 class OpenVinoEngine:
@@ -39,7 +39,7 @@ class OpenVinoEngine:
         self._types = {entry.any_name: entry.element_type.to_dtype() for entry in compiled.inputs}
         self._shapes = {entry.any_name: entry.partial_shape for entry in compiled.inputs}
         version = openvino.__version__.split("-", maxsplit=1)[0]
-        self.description = f"openvino {version} cpu, {threads or 'all'} threads"
+        self.description = f"openvino {version} cpu, {threads or 'all'} threads, {precision_of(onnx)}"
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run the network once; see :meth:`irvf.engines.engine.Engine.infer`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from irvf.engines.factory import EngineOptions, create_engine
+from irvf.engines.engine import Engine
+from irvf.engines.factory import EngineOptions, create_engine, missing_engine
+from irvf.engines.fusion_network import FusionNetwork
 from irvf.evaluation.average_precision import Truth, average_precision
 from irvf.evaluation.fusion_quality import measure_fusion
 from irvf.evaluation.rows import INSTRUCTIONS, LEAST_SCORE
 from irvf.frames import Image8
 from irvf.instruction.prompt import Prompter
 from irvf.instruction.text_encoders import load_text_encoder
-from irvf.models import Model, ModelError, file_digest, load_model
+from irvf.models import Model, ModelError, Network, file_digest
 from irvf.perception.detection import BoxDetector
 from irvf.perception.letterbox import Letterbox
 from irvf.pipeline import ImageFusion, image_fusions
@@ -35,7 +38,9 @@ GATED = ("Q_AB/F", "SSIM", "mAP50-95")
 SHOWN = ("Q_AB/F", "SSIM", "VIF", "SCD")
 """Metrics of a fusion that are reported."""
 SAMPLES = 64
-"""Most pairs that the ranges are taken from."""
+"""Most pairs that the ranges are taken from, and that a fusion is measured on."""
+KEPT_SHARES = (99.999, 99.99, 99.9, 99.7)
+"""What is tried for the share of the activations inside the range; the one that costs least is taken."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,16 @@ class Figure:
 
     @property
     def loss(self) -> float:
-        """Share of the figure that 8 bits cost; negative where they gain."""
-        return (self.fp32 - self.int8) / abs(self.fp32) if self.fp32 else 0.0
+        """Share of the figure that 8 bits cost; negative where they gain, NaN where there is nothing to lose."""
+        return (self.fp32 - self.int8) / self.fp32 if self.fp32 > 0 else math.nan
 
 
 def add_int8(
     model: Model, seen: Sequence[PairFiles], held: Sequence[PairFiles], fusion: str, annotation: Annotation
 ) -> list[Figure]:
-    """Quantise a network, measure it beside the other, and put it into the folder if no figure loses too much.
+    """Quantise a network, measure it beside the other, and put it into the folder if no judged figure loses too much.
+
+    Measured is on the CPU, whatever else is here: that is where the 8-bit form is for.
 
     Args:
         model: a fusion with or without prompt, or a detector.
@@ -83,28 +90,31 @@ def add_int8(
         raise ValueError(f"{len(seen)} pairs to take ranges from and {len(held)} to measure on; both are needed")
     name = f"{model.onnx.stem}.int8.onnx"
     seen = [seen[index] for index in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).astype(int))]
+    measure, samples = _prepare(model, seen, held, fusion, annotation)
+    tried: list[tuple[float, list[Figure], bytes]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / model.path.name
-        shutil.copytree(model.path, folder)
-        if model.kind == "fusion":
-            quantize_activations(model.onnx, folder / name, _planes(model, seen))
-            _name_int8(folder, name)
-            figures = _fusion_figures(str(folder), held)
-        else:
-            (fuse,) = image_fusions(fusion, ["detection"], precision="fp32").values()
-            quantize_activations(model.onnx, folder / name, [_blob(fuse, pair, model.input_size) for pair in seen])
-            _name_int8(folder, name)
-            figures = _detector_figures(load_model(str(folder)), held, fuse, annotation)
-        if not too_much(figures):
-            shutil.copyfile(folder / name, model.path / name)
-            _name_int8(model.path, name)
+        file = Path(scratch) / name
+        exact = measure(model.network)
+        for share in KEPT_SHARES:
+            quantize_activations(model.onnx, file, samples, share)
+            rounded = measure(replace(model.network, int8=file))
+            figures = [Figure(key, exact[key], rounded[key]) for key in exact]
+            losses = [figure.loss for figure in _judged(figures)]
+            tried.append((math.inf if any(map(math.isnan, losses)) else max(losses), figures, file.read_bytes()))
+    _, figures, content = min(tried, key=lambda entry: entry[0])
+    if not too_much(figures):
+        (model.path / name).write_bytes(content)
+        _name_int8(model.path, name)
     return figures
 
 
 def too_much(figures: Sequence[Figure]) -> list[Figure]:
     """Return those of :data:`GATED` that lose more than :data:`LARGEST_LOSS`."""
-    gated = [figure for figure in figures if figure.name.split(",")[0] in GATED]
-    return [figure for figure in gated if not figure.loss <= LARGEST_LOSS]
+    return [figure for figure in _judged(figures) if not figure.loss <= LARGEST_LOSS]
+
+
+def _judged(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for figure in figures if figure.name.split(",")[0] in GATED]
 
 
 def _name_int8(folder: Path, name: str) -> None:
@@ -114,56 +124,87 @@ def _name_int8(folder: Path, name: str) -> None:
     path.write_text(yaml.safe_dump({**content, "int8": name, "digests": digests}, sort_keys=False), "utf-8")
 
 
-def _planes(model: Model, pairs: Sequence[PairFiles]) -> list[dict[str, NDArray[Any]]]:
-    """Return inputs of a fusion, under the instruction of each task in turn."""
-    prompts = [{}] if model.weights is None else [{"prompt": values} for values in _prompts(model, model.weights)]
+def _planes(
+    model: Model, pairs: Sequence[PairFiles], values: Sequence[NDArray[np.float32]]
+) -> list[dict[str, NDArray[Any]]]:
+    """Return inputs of a fusion, under the prompt of each task in turn."""
+    prompts = [{"prompt": prompt} for prompt in values] or [{}]
+    loaded = [pair.load() for pair in pairs]
+    # The ranges are taken from arrays of one shape: of each image, as much as the smallest has.
+    least = (min(thermal.shape[axis] for thermal, _ in loaded) for axis in (0, 1))
+    height, width = (side // model.size_multiple * model.size_multiple for side in least)
     inputs: list[dict[str, NDArray[Any]]] = []
-    for number, pair in enumerate(pairs):
-        thermal, rgb = pair.load()
-        height, width = (side // model.size_multiple * model.size_multiple for side in thermal.shape)
+    for number, (thermal, rgb) in enumerate(loaded):
+        top, left = (thermal.shape[0] - height) // 2, (thermal.shape[1] - width) // 2
         planes = {"thermal": thermal, "luma": cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)}
-        scaled = {name: plane[None, None, :height, :width] / np.float32(255) for name, plane in planes.items()}
+        cut = {name: plane[None, None, top : top + height, left : left + width] for name, plane in planes.items()}
+        scaled = {name: plane / np.float32(255) for name, plane in cut.items()}
         inputs.append({**scaled, **prompts[number % len(prompts)]})
     return inputs
 
 
-def _prompts(model: Model, weights: Path) -> list[NDArray[np.float32]]:
+def _prompts(model: Model, weights: Path) -> dict[str, NDArray[np.float32]]:
     prompter = Prompter(load_text_encoder(model.text_encoder), weights)
-    return [prompter(task, task).values for task in INSTRUCTIONS]
+    return {task: prompter(task, task).values for task in INSTRUCTIONS}
 
 
-def _fusion_figures(folder: str, pairs: Sequence[PairFiles]) -> list[Figure]:
-    fusions = {name: image_fusions(folder, INSTRUCTIONS, precision=name) for name in ("fp32", "int8")}
-    means: dict[tuple[str, str], dict[str, float]] = {}
-    loaded = [pair.load() for pair in pairs]
-    for precision, by_task in fusions.items():
-        for task, fuse in by_task.items():
-            found = [measure_fusion(_luma(fuse(*images)), images[0], _luma(images[1])) for images in loaded]
-            means[precision, task] = {metric: float(np.mean([entry[metric] for entry in found])) for metric in SHOWN}
-    return [
-        Figure(f"{metric}, {task}", means["fp32", task][metric], means["int8", task][metric])
-        for task in INSTRUCTIONS
-        for metric in SHOWN
-    ]
+def _prepare(
+    model: Model, seen: Sequence[PairFiles], held: Sequence[PairFiles], fusion: str, annotation: Annotation
+) -> tuple[Callable[[Network], dict[str, float]], list[dict[str, NDArray[Any]]]]:
+    """Return what measures a form of the network, and inputs to take ranges from."""
+    if model.kind == "detector":
+        (fuse,) = image_fusions(fusion, ["detection"]).values()
+        images, truths = _detector_truth(held, fuse, annotation)
+        samples = [_blob(fuse, pair, model.input_size) for pair in seen]
+        return partial(_detector_figures, model, images, truths), samples
+    chosen = [held[index] for index in np.unique(np.linspace(0, len(held) - 1, SAMPLES).astype(int))]
+    prompts = {} if model.weights is None else _prompts(model, model.weights)
+    loaded = [pair.load() for pair in chosen]
+    return partial(_fusion_figures, model.size_multiple, loaded, prompts), _planes(model, seen, list(prompts.values()))
 
 
-def _detector_figures(
-    model: Model, pairs: Sequence[PairFiles], fuse: ImageFusion, annotation: Annotation
-) -> list[Figure]:
+def _engine(network: Network) -> Engine:
+    engine = "onnxruntime" if missing_engine("openvino") else "openvino"
+    return create_engine(engine, network, options=EngineOptions("int8" if network.int8 else "fp32"))
+
+
+def _fusion_figures(
+    size_multiple: int,
+    pairs: Sequence[tuple[Image8, Image8]],
+    prompts: Mapping[str, NDArray[np.float32]],
+    network: Network,
+) -> dict[str, float]:
+    fusion = FusionNetwork(_engine(network), size_multiple)
+    figures: dict[str, float] = {}
+    given: Mapping[str, NDArray[np.float32] | None] = prompts or {"any instruction": None}
+    for task, prompt in given.items():
+        found = []
+        for thermal, rgb in pairs:
+            luma = _luma(rgb)
+            fused = fusion.under(prompt)(*(plane / np.float32(255) for plane in (thermal, luma)))
+            found.append(measure_fusion(np.clip(fused * 255 + 0.5, 0, 255).astype(np.uint8), thermal, luma))
+        figures |= {f"{metric}, {task}": float(np.mean([entry[metric] for entry in found])) for metric in SHOWN}
+    return figures
+
+
+def _detector_truth(
+    pairs: Sequence[PairFiles], fuse: ImageFusion, annotation: Annotation
+) -> tuple[list[Image8], list[Truth]]:
     images, truths = [], []
     for pair in pairs:
         thermal, rgb = pair.load()
         images.append(fuse(thermal, rgb))
         objects = read_objects(pair, (thermal.shape[0], thermal.shape[1]), annotation)
         truths.append(Truth(objects.boxes, objects.labels))
-    precisions: dict[str, tuple[float, float]] = {}
-    for precision in ("fp32", "int8"):
-        engine = create_engine("auto", model.network, options=EngineOptions(precision))
-        detector = BoxDetector(engine, model.labels, model.input_size, score_threshold=LEAST_SCORE)
-        found = average_precision([detector.detect(image) for image in images], truths, model.labels)
-        precisions[precision] = found.at_50, found.at_50_95
-    both = zip(("mAP50", "mAP50-95"), precisions["fp32"], precisions["int8"], strict=True)
-    return [Figure(*entry) for entry in both]
+    return images, truths
+
+
+def _detector_figures(
+    model: Model, images: Sequence[Image8], truths: Sequence[Truth], network: Network
+) -> dict[str, float]:
+    detector = BoxDetector(_engine(network), model.labels, model.input_size, score_threshold=LEAST_SCORE)
+    found = average_precision([detector.detect(image) for image in images], truths, model.labels)
+    return {"mAP50": found.at_50, "mAP50-95": found.at_50_95}
 
 
 def _blob(fuse: ImageFusion, pair: PairFiles, input_size: tuple[int, int]) -> dict[str, NDArray[Any]]:

@@ -37,7 +37,7 @@ def show_rgb(thermal: Image8, rgb: Image8) -> Image8:  # noqa: ARG001
 
 
 SOURCES: dict[str, ImageFusion] = {"thermal": show_thermal, "rgb": show_rgb}
-METHODS = (*SOURCES, "average", "max", "laplacian", BASELINE, "irvf")
+METHODS = (*SOURCES, "average", "max", "laplacian", BASELINE, "irvf", "realtime")
 INSTRUCTIONS = ("viewing", "detection", "segmentation", "saliency")
 
 

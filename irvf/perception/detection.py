@@ -39,7 +39,7 @@ class Detector:
             of fixed size. May be changed between calls.
 
     Raises:
-        ValueError: no labels, or as many as the form has no classes.
+        ValueError: no labels, or another number of them than the form has classes.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from irvf.engines.engine import Engine, EngineError
-from irvf.models import ModelError, Network, load_model
+from irvf.models import ModelError, Network, available_models, load_model
 from irvf.perception.detection import BoxDetector, Detector
 from irvf.perception.detector_input import DEFAULT_SIZE, ImageInput, NetworkInputs, Tensor, read_preprocessor
 from irvf.perception.detector_labels import beside, find_labels, literal, name_classes, names_in_order, read_json
@@ -52,7 +52,8 @@ def load_detector(name: str, load_network: LoadNetwork) -> Detector:
     """
     path = Path(name).expanduser()
     kind = path.suffix.lower()
-    if path.is_dir() and (path / "config.json").is_file() and not (path / "config.yaml").is_file():
+    is_ours = name in available_models() or (path / "config.yaml").is_file()
+    if path.is_dir() and (path / "config.json").is_file() and not is_ours:
         return _detector(_transformers_folder(path), str(path))
     if kind not in (".onnx", *_ENGINE_FILES, *_ULTRALYTICS_FILES) or path.is_dir():
         model = load_model(name, "detector")

@@ -41,13 +41,13 @@ class Heads:
                     return f"the {name} model does not know {', '.join(unknown)}; it knows {', '.join(head.labels)}"
         return ""
 
-    def warm_up(self) -> None:
-        """Run every network once.
+    def warm_up(self, image_size: tuple[int, int]) -> None:
+        """Run every network once, on an image of a height and width.
 
         Raises:
             EngineError: a network cannot run, or its output is not what it should be.
         """
-        image = np.zeros((240, 320, 3), np.uint8)
+        image = np.zeros((*image_size, 3), np.uint8)
         if self.detection:
             self.detection.detect(image)
         if self.segmentation:

@@ -20,22 +20,21 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-KEPT_SHARE = 99.999
-"""Percent of the activations that are inside the range of 8 bits; a few outliers would cost all others their steps."""
-
 Inputs = Mapping[str, NDArray[Any]]
 
 
-def quantize_activations(source: Path, target: Path, samples: Sequence[Inputs]) -> None:
+def quantize_activations(source: Path, target: Path, samples: Sequence[Inputs], kept_share: float = 99.999) -> None:
     """Write a network whose convolutions take and multiply int8, symmetric, weights with a scale for each channel.
 
     All else stays as it is, and so do the first and the last convolutions: the first sees the image itself, the last
-    ones make the results, and both cost little.
+    ones make the results, and both cost little. Kernels that are computed stay, too.
 
     Args:
         source: a network in fp32.
         target: file to write.
-        samples: inputs as they will be; the ranges of the activations are taken from them.
+        samples: inputs as they will be, all of one shape; the ranges of the activations are taken from them.
+        kept_share: percent of the activations that are inside the range of 8 bits; a few outliers would cost all others
+            their steps.
 
     Raises:
         ValueError: no samples, or no convolution between the first and the last.
@@ -46,8 +45,11 @@ def quantize_activations(source: Path, target: Path, samples: Sequence[Inputs]) 
         prepared, unchecked = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        outer = _outer_convolutions(graph)
-        if all(node.name in outer for node in graph.node if node.op_type == "Conv"):
+        stored = {entry.name for entry in graph.initializer}
+        convolutions = {node.name: node for node in graph.node if node.op_type == "Conv"}
+        computed = {name for name, node in convolutions.items() if node.input[1] not in stored}
+        kept = _outer_convolutions(graph) | computed
+        if kept >= set(convolutions):
             raise ValueError(f"{source} has no convolution between its first and its last")
         quantize_static(
             str(prepared),
@@ -55,12 +57,12 @@ def quantize_activations(source: Path, target: Path, samples: Sequence[Inputs]) 
             _Samples(samples),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=sorted(outer),
+            nodes_to_exclude=sorted(kept),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "CalibPercentile": KEPT_SHARE},
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "CalibPercentile": kept_share},
         )
         model = onnx.load(unchecked)
         del model.metadata_props[:]
@@ -77,7 +79,7 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]  # untyped
 
 
 def _outer_convolutions(graph: onnx.GraphProto) -> set[str]:
-    """Name the convolutions that lie next to an input or an output of the graph, with no other between."""
+    """Name the convolutions that lie next to an image that is put in, or an output, with no other between."""
     takers: dict[str, list[onnx.NodeProto]] = {}
     makers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -85,7 +87,8 @@ def _outer_convolutions(graph: onnx.GraphProto) -> set[str]:
             takers.setdefault(name, []).append(node)
         for name in node.output:
             makers[name] = [node]
-    first = _reached((entry.name for entry in graph.input), takers, lambda node: node.output)
+    images = (entry.name for entry in graph.input if len(entry.type.tensor_type.shape.dim) == 4)  # not the prompt
+    first = _reached(images, takers, lambda node: node.output)
     last = _reached((entry.name for entry in graph.output), makers, lambda node: node.input)
     return first | last
 

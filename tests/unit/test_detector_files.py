@@ -474,7 +474,7 @@ def test_a_pt_file_without_ultralytics_says_what_to_install(tmp_path):
 def test_heads_take_a_file_where_they_took_a_folder(tmp_path):
     path = write(name_classes(tmp_path / "own.onnx"), FORMS["rt-detr"][0])
     heads = load_heads(str(path), "", "", Loader())
-    heads.warm_up()
+    heads.warm_up((240, 320))
     assert [one.label for one in heads.detection.detect(RED)] == ["bicycle"]
 
 
