@@ -26,6 +26,8 @@ class Network:
     Attributes:
         onnx: in 32 bits, as every engine reads it.
         int8: in 8 bits, as QDQ; None without.
+        prefers_16_bits: whether 16 bits are faster than 8 on a CPU that computes in both: of fusions, whose time goes
+            into passes over planes.
         architecture: what torch makes it of, with the weights beside ``onnx``; see
             :func:`irvf.networks.deployed.load_network`. None without.
     """
@@ -33,6 +35,7 @@ class Network:
     onnx: Path
     int8: Path | None = None
     architecture: Mapping[str, Any] | None = None
+    prefers_16_bits: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def load_model(name: str, kind: str | None = None) -> Model:
         _file(path, "onnx", content.get("onnx")),
         _file(path, "int8", content["int8"]) if "int8" in content else None,
         _architecture(path, content.get("network")),
+        prefers_16_bits=found == "fusion",
     )
     _check_digests(path, content)
     model = Model(path.name, path, found, network, str(content.get("licence", "unknown")))

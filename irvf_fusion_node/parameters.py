@@ -83,7 +83,8 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "threads": ParameterSpec(0, "Threads of the engine; 0 takes all cores.", low=0, high=256),
     "precision": ParameterSpec(
         "auto",
-        "Of the networks. int8: 8 bits where a model has them. auto: where that is faster.",
+        "Of the networks. int8: 8 bits where a model has them. bf16: 16 bits where OpenVINO runs it on a CPU that "
+        "computes in them. auto: what is fastest.",
         choices=PRECISIONS,
     ),
     "engine_cache": ParameterSpec(

@@ -17,7 +17,7 @@ from irvf.engines.factory import ENGINE_NAMES, PRECISIONS, EngineOptions, missin
 from irvf.evaluation.machine import describe_machine
 from irvf.evaluation.timing import Times, growth, resident_bytes, street_pair, time_pipelines
 from irvf.imaging.classical_fusion import FUSION_METHODS
-from irvf.models import load_model
+from irvf.models import Network, load_model
 from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
 
 SIZES = ("320x256", "640x480", "1024x768", "1280x1024")
@@ -35,8 +35,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--precisions",
         nargs="+",
         choices=PRECISIONS,
-        default=["fp32", "int8"],
-        help="of the networks; int8 where a model has it (default: both)",
+        default=["fp32", "bf16", "int8"],
+        help="of the networks; int8 where a model has it, bf16 where OpenVINO and the CPU compute so (default: all)",
     )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the engines and of OpenCV")
     parser.add_argument(
@@ -112,8 +112,19 @@ def _contenders(model: str, engines: Sequence[str], precisions: Sequence[str]) -
         if engine == "torch" and network.architecture is None:
             continue
         for precision in precisions:
-            if precision != "int8" or (network.int8 and engine != "torch"):
+            if _is_of_its_own(network, engine, precision):
                 yield f"{model}, {engine}, {precision}", engine, precision
+
+
+def _is_of_its_own(network: Network, engine: str, precision: str) -> bool:
+    """Say whether a precision differs from the others in an engine."""
+    if precision == "int8":
+        return network.int8 is not None and engine != "torch"
+    if precision == "bf16":
+        from irvf.engines.openvino_engine import computes_in_bfloat16  # noqa: PLC0415  (only with that engine)
+
+        return engine == "openvino" and computes_in_bfloat16()
+    return True
 
 
 def _lines(

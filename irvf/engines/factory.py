@@ -21,7 +21,7 @@ _ENGINES = {  # name -> module, class, package on PyPI
     "tensorrt": ("tensorrt_engine", "TensorRtEngine", "tensorrt"),
 }
 ENGINE_NAMES = ("auto", *_ENGINES)
-PRECISIONS = ("auto", "fp32", "int8")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class EngineOptions:
     """What engines can be told besides their threads.
 
     Attributes:
-        precision: one of :data:`PRECISIONS`. ``int8`` takes the network in 8 bits where there is one, ``fp32`` never;
-            ``auto`` where that is faster, which it is in OpenVINO.
+        precision: one of :data:`PRECISIONS`. ``int8`` takes the network in 8 bits where there is one; ``bf16`` computes
+            in 16 bits where OpenVINO runs it on a CPU that does so natively; ``fp32`` does neither. ``auto`` takes what
+            is fastest in OpenVINO, and 32 bits elsewhere.
         cache_folder: where built engines are kept; None takes the default.
         sizes: of planes, that engines are built for ahead of time.
         progress: is told how a build goes; None writes it to the log.
@@ -84,8 +85,17 @@ def create_engine(name: str, network: Network | Path, threads: int = 0, options:
 
 def network_file(name: str, network: Network, precision: str) -> Path:
     """Return the file that an engine runs of a network, see :attr:`EngineOptions.precision`."""
-    wanted = precision == "int8" or (precision == "auto" and name == "openvino")
+    wanted = precision == "int8" or (precision == "auto" and name == "openvino" and not _in_16_bits(network, precision))
     return network.int8 if network.int8 and wanted else network.onnx
+
+
+def _in_16_bits(network: Network, precision: str) -> bool:
+    """Say whether OpenVINO is to compute in 16 bits."""
+    if precision != "bf16" and not (precision == "auto" and network.prefers_16_bits):
+        return False
+    from irvf.engines.openvino_engine import computes_in_bfloat16  # noqa: PLC0415  (only with that engine)
+
+    return computes_in_bfloat16()
 
 
 def missing_engine(name: str) -> str:
@@ -147,7 +157,7 @@ def _load(name: str, network: Network, threads: int, options: EngineOptions, dev
     if name == "tensorrt":
         return make(onnx, options.sizes, options.cache_folder, options.progress)
     if name == "openvino":
-        return make(onnx, threads)
+        return make(onnx, threads, bfloat16=_in_16_bits(network, options.precision))
     if name == "onnxruntime":
         return make(onnx, threads, device)
     if network.architecture is None:

@@ -12,20 +12,27 @@ from numpy.typing import NDArray
 from irvf.engines.engine import Arrays, EngineError, precision_of
 
 
+def computes_in_bfloat16() -> bool:
+    """Say whether the CPU computes in 16 bits natively (AVX-512 BF16, AMX); others would only take longer."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoEngine:
     """A compiled OpenVINO model; see :class:`irvf.engines.engine.Engine`. May be called from several threads.
 
     Args:
         onnx: the network's file.
         threads: that it may use; 0 takes all cores.
+        bfloat16: compute in 16 bits; see :func:`computes_in_bfloat16`.
 
     Raises:
         EngineError: the file is missing or no valid network.
     """
 
-    def __init__(self, onnx: Path, threads: int = 0) -> None:
-        # One request at a time, as fast as it can be; without the precision hint, some CPUs would round to bfloat16.
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    def __init__(self, onnx: Path, threads: int = 0, *, bfloat16: bool = False) -> None:
+        # One request at a time, as fast as it can be; without the precision hint, some CPUs would round unasked.
+        hint = "bf16" if bfloat16 else "f32"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -38,8 +45,9 @@ class OpenVinoEngine:
         self.output_names = tuple(entry.any_name for entry in compiled.outputs)
         self._types = {entry.any_name: entry.element_type.to_dtype() for entry in compiled.inputs}
         self._shapes = {entry.any_name: entry.partial_shape for entry in compiled.inputs}
+        precision = "bf16" if bfloat16 else precision_of(onnx)
         version = openvino.__version__.split("-", maxsplit=1)[0]
-        self.description = f"openvino {version} cpu, {threads or 'all'} threads, {precision_of(onnx)}"
+        self.description = f"openvino {version} cpu, {threads or 'all'} threads, {precision}"
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run the network once; see :meth:`irvf.engines.engine.Engine.infer`."""

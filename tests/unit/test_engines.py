@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from irvf.engines.engine import EngineError
-from irvf.engines.factory import ENGINE_NAMES, create_engine, missing_engine
+from irvf.engines.factory import ENGINE_NAMES, PRECISIONS, EngineOptions, create_engine, missing_engine
 from irvf.engines.onnx_engine import OnnxEngine
 from irvf.models import load_model
 
@@ -172,3 +172,27 @@ def test_onnxruntime_answers_on_a_gpu_as_on_the_cpu():
     assert engine.description == f"onnxruntime {onnxruntime.__version__} cuda"
     expected = OnnxEngine(BASE, 1, device="cpu").infer(planes())["fused"]
     np.testing.assert_allclose(engine.infer(planes())["fused"], expected, atol=5e-3)
+
+
+def test_a_fusion_is_computed_in_16_bits_where_the_cpu_does_that(tmp_path):
+    from irvf.engines.openvino_engine import computes_in_bfloat16  # noqa: PLC0415
+
+    network = load_model("realtime", "fusion").network
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((1, 1, 48, 64), np.float32) for name in ("thermal", "luma")}
+    inputs["prompt"] = np.zeros((7, 32), np.float32)
+    found, described = {}, {}
+    for precision in PRECISIONS:
+        engine = create_engine("openvino", network, 1, EngineOptions(precision))
+        found[precision], described[precision] = engine.infer(inputs)["fused"], engine.description
+    natively = computes_in_bfloat16()
+    assert described["fp32"].endswith("fp32")
+    assert described["int8"].endswith("int8")
+    assert described["bf16"].endswith("bf16" if natively else "fp32")
+    assert described["auto"].endswith("bf16" if natively else "int8")
+    np.testing.assert_array_equal(found["auto"], found["bf16" if natively else "int8"])
+    assert (0 < np.abs(found["bf16"] - found["fp32"]).max() < 2 / 255) == natively
+
+
+def test_a_precision_that_there_is_not_is_refused():
+    assert "fp32" in refusal(EngineOptions, "fp64")
