@@ -26,8 +26,8 @@ class Network:
     Attributes:
         onnx: in 32 bits, as every engine reads it.
         int8: in 8 bits, as QDQ; None without.
-        prefers_16_bits: whether 16 bits are faster than 8 on a CPU that computes in both: of fusions, whose time goes
-            into passes over planes.
+        prefers_16_bits: whether ``auto`` computes it in 16 bits, rather than 8, on a CPU that does so natively: where
+            that is faster and as good.
         architecture: what torch makes it of, with the weights beside ``onnx``; see
             :func:`irvf.networks.deployed.load_network`. None without.
     """
@@ -137,7 +137,7 @@ def load_model(name: str, kind: str | None = None) -> Model:
         _file(path, "onnx", content.get("onnx")),
         _file(path, "int8", content["int8"]) if "int8" in content else None,
         _architecture(path, content.get("network")),
-        prefers_16_bits=found == "fusion",
+        prefers_16_bits=_flag(path, content, "prefers_16_bits"),
     )
     _check_digests(path, content)
     model = Model(path.name, path, found, network, str(content.get("licence", "unknown")))
@@ -150,6 +150,13 @@ def _architecture(path: Path, content: Any) -> dict[str, Any] | None:
     if content is not None and not (isinstance(content, dict) and isinstance(content.get("name"), str)):
         raise ModelError(f"{path / 'config.yaml'}: network must be a mapping with at least a name, not {content!r}")
     return content
+
+
+def _flag(path: Path, content: dict[str, Any], name: str) -> bool:
+    flag = content.get(name, False)
+    if not isinstance(flag, bool):
+        raise ModelError(f"{path / 'config.yaml'}: {name} must be true or false, not {flag!r}")
+    return flag
 
 
 def _of_images(model: Model, content: dict[str, Any]) -> Model:
@@ -167,9 +174,7 @@ def _of_images(model: Model, content: dict[str, Any]) -> Model:
         raise ModelError(f"{where}: a detector needs labels, the names of its classes")
     if model.kind == "segmentation" and len(labels) < 2:
         raise ModelError(f"{where}: a segmentation needs labels, the background first, not {labels!r}")
-    others = content.get("takes_other_sizes", False)
-    if not isinstance(others, bool):
-        raise ModelError(f"{where}: takes_other_sizes must be true or false, not {others!r}")
+    others = _flag(model.path, content, "takes_other_sizes")
     return replace(model, labels=tuple(labels), input_size=(size[0], size[1]), takes_other_sizes=others)
 
 

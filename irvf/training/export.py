@@ -191,7 +191,9 @@ def export_realtime(
     folded = FoldedRealtimeNetwork(rounded)
     height, width = (BLOCK_SIDE * torch.export.Dim(name, min=4) for name in ("rows", "columns"))
     _export_instructed(rounded, folded, folder, centroids, sizes=((96, 128), (76, 60)), dimensions=(height, width))
-    _write_instructed_config(folder, text_encoder, size_multiple=BLOCK_SIDE, **_architecture(network))
+    _write_instructed_config(
+        folder, text_encoder, size_multiple=BLOCK_SIDE, prefers_16_bits=True, **_architecture(network)
+    )
 
 
 def _export_instructed(

@@ -201,7 +201,8 @@ def test_the_folder_is_self_contained(exported, name):
         assert [entry.name for entry in inputs][:2] == ["thermal", "luma"]
         assert all(not isinstance(side, int) for entry in inputs[:2] for side in entry.shape[2:])
     else:
-        assert [(entry.name, entry.shape) for entry in inputs] == [("image", [1, 3, 64, 96])]
+        size = ["32*rows", "32*columns"] if kind == "detector" else [64, 96]
+        assert [(entry.name, entry.shape) for entry in inputs] == [("image", [1, 3, *size])]
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -163,7 +163,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(parts, labelled
     monkeypatch.setattr(realtime, "task_loss", loss)
     resumed = train_realtime(data, tmp_path / "parts", TINY, **parts())
     assert torch.equal(weights(resumed), weights(whole))
-    assert set(taken) == {"viewing", "detection", "segmentation"}
+    assert set(taken) == {"viewing", "detection", "saliency"}
 
 
 def test_the_command_makes_a_fusion_that_instructions_change(exported, labelled_folder, tmp_path, capsys, scene):
