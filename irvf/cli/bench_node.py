@@ -115,6 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
     files[0].write_text(report + "\n", "utf-8")
     files[1].write_text(json.dumps(results_file(measured, machine, settings), indent=1) + "\n", "utf-8")
     print(report)
+    left = _rates(arguments)[len(measured["rates"]) :]
+    if left:
+        print(f"\nNot tried, because too many pairs were dropped before: {', '.join(f'{rate:g}' for rate in left)} Hz.")
     files += _plot(measured["rates"], arguments.output / "node.png")
     print(f"\nwritten: {', '.join(map(str, files))}")
     return 0
@@ -145,7 +148,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             raise RuntimeError(f"the node ended with exit code {lost}: {last_words(log)}; see {log}")
         measured: dict[str, Any] = json.loads(report.read_text("utf-8")) if report.exists() else {}
     if "error" in measured:
-        raise RuntimeError(f"{measured['error']}: {last_words(log)}; see {log}")
+        said = f": {last_words(log)}" if "[ERROR]" in log.read_text("utf-8", "replace") else ""
+        raise RuntimeError(f"{measured['error']}{said}; see {log}")
     if code:
         raise RuntimeError(f"the load generator ended with exit code {code}; see {log}")
     _check_end(node, log)
@@ -157,8 +161,12 @@ def _check_end(node: subprocess.Popen[bytes], log: Path) -> None:
         print(f"irvf: the node ended with exit code {node.returncode}: {last_words(log)}; see {log}", file=sys.stderr)
 
 
+def _rates(arguments: argparse.Namespace) -> list[float]:
+    return [arguments.rate] if arguments.rate else sorted(set(arguments.rates))
+
+
 def _generator_command(arguments: argparse.Namespace, pid: int, report: Path) -> list[str]:
-    rates = [arguments.rate] if arguments.rate else sorted(set(arguments.rates))
+    rates = _rates(arguments)
     thermal = arguments.thermal_size or arguments.size
     return [
         *(sys.executable, "-m", "irvf_fusion_node.bench", "--namespace", NAMESPACE, "--pid", str(pid)),

@@ -56,6 +56,9 @@ def load_detector(name: str, load_network: LoadNetwork) -> Detector:
     if path.is_dir() and (path / "config.json").is_file() and not is_ours:
         return _detector(_transformers_folder(path), str(path))
     if kind not in (".onnx", *_ENGINE_FILES, *_ULTRALYTICS_FILES) or path.is_dir():
+        if path.is_file():
+            known = ", ".join((".onnx", *_ENGINE_FILES, *_ULTRALYTICS_FILES))
+            raise ModelError(f"{name} is no detector: files of detectors end in {known}")
         model = load_model(name, "detector")
         fixed = not model.takes_other_sizes
         return BoxDetector(load_network(model.network), model.labels, model.input_size, has_fixed_size=fixed)

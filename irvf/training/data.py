@@ -181,7 +181,10 @@ def hold_back(pairs: Iterable[PairFiles], first_held: dict[str, str]) -> tuple[l
         first = first_held.get(pair.dataset)
         (held if first is not None and pair.name >= first else training).append(pair)
     if missing:
-        raise ValueError(f"first_held names sets that are not there: {', '.join(sorted(missing))}")
+        found = ", ".join(sorted({pair.dataset for pair in pairs})) or "none"
+        raise ValueError(
+            f"first_held (--from) names sets that are not there: {', '.join(sorted(missing))}; found: {found}"
+        )
     return training, held
 
 
