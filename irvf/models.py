@@ -58,6 +58,7 @@ class Model:
         size_multiple: of which height and width of the planes must be multiples; fusions.
         tokenizer: what makes tokens of a text; text encoders, else None.
         width: numbers in an embedding; text encoders, else 0.
+        meaning: what tells what instructions are about, by their embeddings; None without, and for other kinds.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Model:
     size_multiple: int = 1
     tokenizer: Path | None = None
     width: int = 0
+    meaning: Path | None = None
 
     @property
     def onnx(self) -> Path:
@@ -199,7 +201,9 @@ def _text_encoder(model: Model, content: dict[str, Any]) -> Model:
     width = content.get("width")
     if not isinstance(width, int) or width <= 0:
         raise ModelError(f"{model.path / 'config.yaml'}: width must be the length of an embedding, not {width!r}")
-    return replace(model, tokenizer=_file(model.path, "tokenizer", content.get("tokenizer")), width=width)
+    meaning = _file(model.path, "meaning", content["meaning"]) if "meaning" in content else None
+    tokenizer = _file(model.path, "tokenizer", content.get("tokenizer"))
+    return replace(model, tokenizer=tokenizer, width=width, meaning=meaning)
 
 
 def file_digest(path: Path) -> str:

@@ -16,20 +16,23 @@ from irvf.engines.factory import EngineOptions, create_engine
 from irvf.engines.fusion_network import FusionNetwork
 from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane
 from irvf.imaging.classical_fusion import FUSION_METHODS, MIN_SIDE, Fusion, fuse_at_scale
-from irvf.imaging.color import merge_luma_chroma, split_luma_chroma, to_rgb
+from irvf.imaging.color import Chroma, merge_luma_chroma, split_luma_chroma, to_rgb
 from irvf.imaging.drawing import draw_detections, draw_saliency, draw_segmentation
+from irvf.imaging.edge_preserving import Scratch
+from irvf.imaging.effects import MaskedEffect, apply_effects, scale_chroma
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
-from irvf.instruction.instruction import Instruction
-from irvf.instruction.interpreter import Interpreter
+from irvf.instruction.instruction import Effect, Instruction
+from irvf.instruction.interpreters import default_interpreter
 from irvf.instruction.prompt import Prompt, Prompter
 from irvf.instruction.prompt_cache import PromptCache
-from irvf.instruction.tasks import Task, load_tasks
+from irvf.instruction.tasks import VIEWING, Task
 from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, Network, load_model
 from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
+from irvf.perception.regions import region_mask
 from irvf.perception.tracking import SparseDetection
 
 WARM_UP_SIZE = (480, 640)
@@ -96,6 +99,7 @@ class FusionPipeline:
         self._heads = load_heads(**config.heads, load_network=self._load_network)
         self._sparse = SparseDetection()
         self._thermal_range = ThermalRange()
+        self._scratch = Scratch()
         self._stages = _Stages(live or LiveConfig())
 
     def _load_network(self, network: Network | Path) -> Engine:
@@ -150,9 +154,24 @@ class FusionPipeline:
         """Name the heads that a task wants and no model is loaded for."""
         return self._heads.missing(task)
 
+    @property
+    def known_classes(self) -> tuple[str, ...]:
+        """Names of the classes that the heads know, the background aside; none without detector and segmentation."""
+        return self._heads.classes
+
     def unknown_classes(self, task: Task, classes: tuple[str, ...]) -> str:
         """Say which classes the heads of a task do not know, and which they do; empty when all are known."""
         return self._heads.unknown_classes(task, classes)
+
+    def unseen_region(self, effects: tuple[Effect, ...]) -> str:
+        """Say why the region of an effect cannot be found; empty when all can."""
+        for region in (effect.region for effect in effects if effect.region and effect.region.objects is not None):
+            if self._heads.detection is None:
+                return f"the region {region.name} needs a detector, and none is loaded"
+            unknown = [name for name in region.objects or () if name not in self._heads.detection.labels]
+            if unknown:
+                return f"the detector does not know {', '.join(unknown)}, so the region {region.name} cannot be found"
+        return ""
 
     def outputs(self, instruction: Instruction) -> tuple[str, ...]:
         """Name the outputs that an instruction gets."""
@@ -201,20 +220,53 @@ class FusionPipeline:
             fusion = self._fusion_under(instruction)
             fused_luma = fuse_at_scale(fusion, registered.thermal, luma, stages.live.processing_scale)
         with clock("color"):
-            fused = merge_luma_chroma(_where_thermal_reaches(fused_luma, luma, registered), chroma)
+            fused_luma = _where_thermal_reaches(fused_luma, luma, registered)
+            fused = merge_luma_chroma(fused_luma, chroma)
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
-        if heads.detection and "detection" in wanted:
+        if heads.detection and ("detection" in wanted or _names_objects(instruction.effects)):
             detections = self._detect(
                 stages.live, heads.detection, fused, pair.rgb.stamp, instruction=instruction, clock=clock
             )
         if heads.segmentation and "segmentation" in wanted:
             with clock("segment"):
-                segmentation = heads.segmentation.segment(fused, instruction.classes)
+                segmentation = heads.segmentation.segment(fused)
         if heads.saliency and "saliency" in wanted:
             with clock("saliency"):
                 saliency = heads.saliency.detect(fused)
+        if instruction.effects:
+            with clock("effects"):
+                seen = _Seen(fused_luma, registered.thermal, luma, detections, segmentation)
+                fused = self._changed(seen, chroma, instruction.effects)
+        if "detection" not in wanted:
+            detections = ()
+        elif instruction.classes:
+            detections = tuple(each for each in detections if each.label in instruction.classes)
+        if segmentation is not None and heads.segmentation:
+            segmentation = heads.segmentation.limit(segmentation, instruction.classes)
         return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
+
+    def _changed(self, seen: _Seen, chroma: Chroma, effects: tuple[Effect, ...]) -> Image8:
+        """Return the fused image as an instruction's effects make it look."""
+        masks = {
+            region: region_mask(
+                region,
+                (seen.luma.shape[0], seen.luma.shape[1]),
+                seen.detections,
+                seen.segmentation,
+                self.segmentation_labels,
+                guide=seen.fused,
+            )
+            for region in dict.fromkeys(effect.region for effect in effects if effect.region)
+        }
+        masked = [
+            MaskedEffect(effect.kind, effect.amount, masks[effect.region] if effect.region else None)
+            for effect in effects
+        ]
+        look = apply_effects(seen.fused, seen.thermal, seen.luma, masked, self._scratch)
+        if look.saturation is not None:
+            chroma = scale_chroma(chroma, look.saturation, self._scratch)
+        return merge_luma_chroma(look.luma, chroma)
 
     def _detect(
         self,
@@ -228,7 +280,9 @@ class FusionPipeline:
     ) -> tuple[Detection, ...]:
         size = fused.shape[0], fused.shape[1]
         settings = live.score_threshold, live.iou_threshold, live.detection_scale
-        context = instruction.task.name, instruction.classes, size, settings
+        # Regions may be of other classes than those that are published.
+        classes = () if _names_objects(instruction.effects) else instruction.classes
+        context = instruction.task.name, classes, size, settings
         with clock("track"):
             carried = self._sparse.carry(live.detection_every, stamp, size, context)
         if carried is not None:
@@ -237,7 +291,7 @@ class FusionPipeline:
         with clock("detect"):
             detector.score_threshold, detector.iou_threshold = live.score_threshold, live.iou_threshold
             detector.scale = live.detection_scale
-            found = detector.detect(fused, instruction.classes)
+            found = detector.detect(fused, classes)
         self._sparse.found(found, stamp, context)
         return found
 
@@ -257,6 +311,17 @@ class FusionPipeline:
         return draw_detections(drawn, result.detections, instruction.task.name)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is known of a pair when its look is changed: planes ``[H x W]`` in 0..1, and what was found in them."""
+
+    fused: Plane
+    thermal: Plane
+    luma: Plane
+    detections: tuple[Detection, ...]
+    segmentation: Image8 | None
+
+
 class _Stages:
     """The stages that a live configuration makes; replaced as a whole when it changes."""
 
@@ -268,6 +333,10 @@ class _Stages:
             raise ValueError(f"detection_every is {live.detection_every}; it must be 1 or more")
         self.live = live
         self.registration = Registration(live.registration, live.homography)
+
+
+def _names_objects(effects: tuple[Effect, ...]) -> bool:
+    return any(effect.region is not None and effect.region.objects is not None for effect in effects)
 
 
 def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:
@@ -304,12 +373,14 @@ class StageClock:
 
 
 def read_instruction(text: str = "viewing") -> Instruction:
-    """Return the instruction that a text means, by the table of tasks that comes with the package.
+    """Return the instruction that a text means, by the grammar that comes with the package.
+
+    A text that speaks of effects alone means the image to be looked at with these.
 
     Raises:
         ValueError: the text is not understood; says what is.
     """
-    return Interpreter(load_tasks()).interpret(text).instruction(sequence=1)
+    return default_interpreter().interpret(text).instruction(sequence=1, default=VIEWING)
 
 
 ImageFusion = Callable[[Image8, Image8], Image8]

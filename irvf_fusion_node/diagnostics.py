@@ -244,6 +244,7 @@ def _instruction(state: NodeState) -> DiagnosticStatus:
         "text": current.text,
         "task": current.task.name,
         "classes": ", ".join(current.classes) or "all",
+        "effects": ", ".join(map(str, current.effects)) or "none",
         "sequence": str(current.sequence),
         "confidence": f"{current.confidence:.2f}",
         "prompt": state.prompt or "none",

@@ -1,37 +1,75 @@
-"""The instruction in force: taken from topic and service, kept as an immutable value, shown to whoever asks."""
+"""The instruction in force: texts from topic and service, read in a thread of their own, kept as an immutable value."""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from builtin_interfaces.msg import Time
 
-from irvf.instruction.interpreter import Interpretation, Interpreter
-from irvf.instruction.tasks import TaskTable
+from irvf.instruction.instruction import Instruction
+from irvf.instruction.interpreter import Interpretation
+from irvf.instruction.tasks import VIEWING
 from irvf.pipeline import FusionPipeline
+from irvf_fusion_node.worker import LatestMailbox, MailboxClosedError
 from irvf_msgs.msg import ActiveInstruction
 from irvf_msgs.srv import SetInstruction
+
+NICENESS = 10
+"""By how much the thread that reads instructions steps back behind the one that fuses, where the system allows it."""
+REST = 4.0
+"""After reading a text the thread rests this many times as long: a flood of texts takes a fifth of a core at most."""
+
+_logger = logging.getLogger(__name__)
+
+
+class InstructionReader(Protocol):
+    """What understands texts: :class:`irvf.instruction.interpreter.Interpreter` or one with a language model."""
+
+    def interpret(self, text: str) -> Interpretation:
+        """Understand a text or refuse it; never raises."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of the last text that was given, and when that was."""
+    """What became of a text that was given, and when that was; one that a newer text overtook was not read."""
 
     text: str
     accepted: bool
     message: str
     stamp: Time
+    suggestions: tuple[str, ...] = ()
+    read: bool = True
+
+
+Answered = Callable[[Answer], None]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A text that waits to be read, and who is to hear of it."""
+
+    text: str
+    stamp: Time
+    answered: Answered
 
 
 class InstructionDesk:
     """Takes texts, keeps the instruction in force and the answer to the last text.
 
-    Texts come from the executor's thread. The attributes may be read from any: they are replaced, never changed.
+    A text that is given is read in a thread of the desk's own, so that neither images nor services wait for it; of
+    those that come meanwhile only the last is read. The attributes may be read from any thread: they are replaced,
+    never changed.
 
     Args:
-        tasks: what can be asked for.
+        reader: understands texts.
         pipeline: what can be done.
-        initial: text of the first instruction.
+        initial: text of the first instruction, read at once.
         now: when it is given.
 
     Attributes:
@@ -42,44 +80,99 @@ class InstructionDesk:
         ValueError: the first instruction is not understood, or cannot be followed.
     """
 
-    def __init__(self, tasks: TaskTable, pipeline: FusionPipeline, initial: str, now: Time) -> None:
-        self._interpreter = Interpreter(tasks)
+    def __init__(self, reader: InstructionReader, pipeline: FusionPipeline, initial: str, now: Time) -> None:
+        self._reader = reader
         self._pipeline = pipeline
-        first = self._read(initial, sequence=1)
+        first = reader.interpret(initial)
         if not first.accepted:
-            raise ValueError(f"instruction.initial is not understood: {first.message}")
-        self.current = first.instruction(sequence=1)
-        self.answer = self._answer(first, now)
+            raise ValueError(f"instruction.initial is {first.message}")
+        self.current = self._follow(first, None)
+        self.answer = self._accepted(first, self.current, now)
+        self._mailbox: LatestMailbox[_Given] = LatestMailbox()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="instructions", daemon=True)
+        self._thread.start()
 
-    def give(self, text: str, now: Time) -> Answer:
-        """Take a text: from now on it is the instruction, or it is refused and the one before stays.
+    def give(self, text: str, now: Time, answered: Answered) -> None:
+        """Hand over a text; returns at once.
 
-        Its prompt is made here, in the thread of the caller: until that is done, pairs are fused under the one before.
+        Args:
+            text: from the user, of any length and content.
+            now: when it came.
+            answered: called with what became of it, in the desk's thread; in the caller's for one that is superseded,
+                or comes after the desk has closed.
         """
-        sequence = self.current.sequence + 1
-        read = self._read(text, sequence)
-        if read.accepted:
-            self.current = read.instruction(sequence)
-        self.answer = self._answer(read, now)
-        return self.answer
+        try:
+            superseded = self._mailbox.put(_Given(text, now, answered))
+        except MailboxClosedError:
+            answered(Answer("", accepted=False, message="the node is being shut down", stamp=now, read=False))
+            return
+        if superseded is not None:
+            _leave_unread(superseded)
 
-    def _read(self, text: str, sequence: int) -> Interpretation:
-        """Interpret a text and make its prompt; refuse classes that a head does not know."""
-        read = self._interpreter.interpret(text)
-        if read.task is None:
-            return read
-        reason = self._pipeline.unknown_classes(read.task, read.classes)
-        if not reason:
+    def close(self, timeout: float) -> bool:
+        """Read no more texts; return whether the thread has ended within ``timeout`` seconds."""
+        left = self._mailbox.close()
+        self._closed.set()
+        if left is not None:
+            _leave_unread(left)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        _step_back()
+        while (given := self._mailbox.take()) is not None:
+            started = time.monotonic()
             try:
-                self._pipeline.prompt(read.instruction(sequence))
-            except Exception as error:  # noqa: BLE001 - an encoder of the user's own: whatever it raises is an answer
-                reason = f"the text encoder cannot read it: {error}"
-        return Interpretation(read.text, None, (), 0.0, reason) if reason else read
+                self.answer = answer = self._read(given)
+                given.answered(answer)
+            except Exception:
+                _logger.exception("an instruction was not answered")
+            self._closed.wait(REST * (time.monotonic() - started))
 
-    def _answer(self, read: Interpretation, now: Time) -> Answer:
-        missing = self._pipeline.missing_heads(read.task) if read.task else ()
-        hint = f"; no model for {', '.join(missing)} is loaded, so only the fused image is published" if missing else ""
-        return Answer(read.text, read.accepted, read.message + hint, now)
+    def _read(self, given: _Given) -> Answer:
+        read = self._reader.interpret(given.text)
+        if read.accepted:
+            try:
+                current = self._follow(read, self.current)
+            except ValueError as error:
+                return self._refused(read, str(error), given.stamp)
+            self.current = current
+            return self._accepted(read, current, given.stamp)
+        return self._refused(read, read.message, given.stamp)
+
+    def _follow(self, read: Interpretation, previous: Instruction | None) -> Instruction:
+        """Return what becomes of the instruction before, its prompt made.
+
+        Raises:
+            ValueError: it cannot be followed: no class, region or prompt of it can be had, or too many effects.
+        """
+        instruction = read.instruction(previous.sequence + 1 if previous else 1, previous, default=VIEWING)
+        reason = self._pipeline.unknown_classes(instruction.task, read.classes) or self._pipeline.unseen_region(
+            read.effects
+        )
+        if reason:
+            raise ValueError(reason)
+        try:
+            self._pipeline.prompt(instruction)
+        except Exception as error:  # an encoder of the user's own: whatever it raises is an answer
+            raise ValueError(f"the text encoder cannot read it: {error}") from error
+        return instruction
+
+    def _accepted(self, read: Interpretation, current: Instruction, now: Time) -> Answer:
+        message = read.message
+        if read.task is None:
+            message += f"; still {current.task.name}" + (f" of {', '.join(current.classes)}" if current.classes else "")
+        if len(current.effects) > len(read.effects):
+            message += f"; effects in force: {', '.join(map(str, current.effects))}"
+        missing = self._pipeline.missing_heads(current.task)
+        if missing:
+            message += f"; no model for {', '.join(missing)} is loaded, so only the fused image is published"
+        return Answer(read.text, accepted=True, message=message, stamp=now)
+
+    def _refused(self, read: Interpretation, reason: str, now: Time) -> Answer:
+        message = f"{reason}; kept {self.current.text!r} ({self.current.task.name})"
+        return Answer(read.text, accepted=False, message=message, stamp=now, suggestions=read.suggestions)
 
     @property
     def prompt_source(self) -> str:
@@ -89,24 +182,40 @@ class InstructionDesk:
 
     def message(self) -> ActiveInstruction:
         """Return the state of things."""
-        current = self.current
+        current, answer = self.current, self.answer
         return ActiveInstruction(
-            stamp=self.answer.stamp,
+            stamp=answer.stamp,
             sequence=current.sequence,
-            text=self.answer.text,
-            accepted=self.answer.accepted,
-            message=self.answer.message,
+            text=answer.text,
+            accepted=answer.accepted,
+            message=answer.message,
             task=current.task.name,
             classes=list(current.classes),
+            effects=list(map(str, current.effects)),
             outputs=list(self._pipeline.outputs(current)),
             confidence=current.confidence,
             prompt=self.prompt_source,
+            suggestions=list(answer.suggestions),
         )
 
-    def fill(self, response: SetInstruction.Response) -> SetInstruction.Response:
+    def fill(self, answer: Answer, response: SetInstruction.Response) -> SetInstruction.Response:
         """Answer the service."""
         current = self.current
-        response.accepted, response.message = self.answer.accepted, self.answer.message
+        response.accepted, response.message = answer.accepted, answer.message
         response.sequence, response.task = current.sequence, current.task.name
-        response.classes, response.confidence = list(current.classes), current.confidence
+        response.classes, response.effects = list(current.classes), list(map(str, current.effects))
+        response.confidence, response.suggestions = current.confidence, list(answer.suggestions)
         return response
+
+
+def _leave_unread(given: _Given) -> None:
+    message = "not read: a newer instruction came"
+    given.answered(Answer("", accepted=False, message=message, stamp=given.stamp, read=False))
+
+
+def _step_back() -> None:
+    """Let the thread of the caller have a lower priority, where the system knows priorities of threads."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    except (AttributeError, OSError):
+        _logger.debug("instructions are read at the priority of the node")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
@@ -24,12 +25,12 @@ from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
 from irvf.instruction.instruction import Instruction
-from irvf.instruction.tasks import load_tasks
+from irvf.instruction.interpreters import load_interpreter
 from irvf.pipeline import FusionPipeline
 from irvf_fusion_node.cameras import CameraSubscriptions
 from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
 from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
-from irvf_fusion_node.instructions import InstructionDesk
+from irvf_fusion_node.instructions import Answer, InstructionDesk, InstructionReader
 from irvf_fusion_node.outputs import Arrived, Outputs, pair_status
 from irvf_fusion_node.pairing import Pair, StampPairer, Stream
 from irvf_fusion_node.parameters import NodeConfig, Parameters
@@ -133,11 +134,11 @@ class FusionNode(LifecycleNode):
         if self._settings.invalid:
             raise ValueError("; ".join(self._settings.invalid.values()))
         config = self._settings.read()
-        tasks = load_tasks(Path(config.tasks_file) if config.tasks_file else None)
         conversion = image_conversion(config.image_conversion)
         options = replace(config.pipeline.engine_options, progress=self._building(log_progress()))
         pipeline = FusionPipeline(replace(config.pipeline, engine_options=options), config.live)
-        desk = InstructionDesk(tasks, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
+        reader = self._instruction_reader(config, pipeline)
+        desk = InstructionDesk(reader, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
         started = time.monotonic()
         pipeline.warm_up()
         heads = ", ".join(f"{head} {model or 'none'}" for head, model in config.pipeline.heads.items())
@@ -151,6 +152,10 @@ class FusionNode(LifecycleNode):
             self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
             self.create_service(SetInstruction, "set_instruction", self._on_set_instruction),
         ]
+
+    def _instruction_reader(self, config: NodeConfig, pipeline: FusionPipeline) -> InstructionReader:
+        tasks_file = Path(config.tasks_file) if config.tasks_file else None
+        return load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder)
 
     def _building(self, log: Progress) -> Progress:
         """Return what shows the progress of an engine that is built: in the log, and at once in the diagnostics."""
@@ -240,6 +245,8 @@ class FusionNode(LifecycleNode):
             destroy(entity)
         self._instruction_entities = []
         if self._configured is not None:
+            if not self._configured.desk.close(_STOP_TIMEOUT):
+                self.get_logger().error(f"an instruction is still being read after {_STOP_TIMEOUT:.0f} s")
             self._configured.outputs.close()
             self._configured = None
 
@@ -272,22 +279,39 @@ class FusionNode(LifecycleNode):
             self.statistics.formed()
             active.worker.put(pair)
 
-    def _instruct(self, text: str) -> None:
-        if self._configured is None:
+    def _instruct(self, text: str, answered: Callable[[Answer], None] = lambda _answer: None) -> None:
+        """Hand a text to the desk; ``answered`` is called with what became of it, in whatever thread."""
+        configured = self._configured
+        if configured is None:
             return
-        answer = self._configured.desk.give(text, self.get_clock().now().to_msg())
-        if not answer.accepted:
-            self._refuse("instruction.refused", f"instruction refused: {answer.message}")
-        self._publish_instruction()
 
-    def _on_set_instruction(
+        def tell(answer: Answer) -> None:
+            if not answer.read:
+                self.statistics.count("instruction.not_read")
+            else:
+                if not answer.accepted:
+                    self._refuse("instruction.refused", f"instruction refused: {answer.message}")
+                configured.outputs.publish_instruction(configured.desk.message())
+            answered(answer)
+
+        configured.desk.give(text, self.get_clock().now().to_msg(), tell)
+
+    async def _on_set_instruction(
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
-        self._instruct(request.text)
-        if self._configured is None:
+        configured = self._configured
+        if configured is None:
             response.message = "the node is not configured"
             return response
-        return self._configured.desk.fill(response)
+        answered: Future = Future()
+
+        def tell(answer: Answer) -> None:
+            answered.set_result(answer)
+            if self.executor is not None:
+                self.executor.wake()  # it waits for messages, not for this
+
+        self._instruct(request.text, tell)
+        return configured.desk.fill(await answered, response)
 
     def _publish_instruction(self) -> None:
         if self._configured is not None:

@@ -18,6 +18,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from irvf.engines.factory import ENGINE_NAMES, PRECISIONS, EngineOptions
 from irvf.imaging.registration import REGISTRATION_METHODS
 from irvf.imaging.thermal import RANGE_MODES, RadiometricScale, ThermalRangeConfig
+from irvf.instruction.interpreters import ENCODER
 from irvf.pipeline import LiveConfig, PipelineConfig
 
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
@@ -194,6 +195,15 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "instruction.initial": ParameterSpec("detection", "Instruction in force until one is given."),
     "instruction.tasks_file": ParameterSpec("", "YAML file with tasks and words of your own; empty for none."),
+    "instruction.encoder": ParameterSpec(
+        ENCODER, "Model folder that tells what instructions are about; empty leaves it at their words."
+    ),
+    "instruction.language_model": ParameterSpec(
+        "", "Folder of a causal language model of transformers that reads instructions first; empty for none."
+    ),
+    "instruction.language_model_timeout": ParameterSpec(
+        5.0, "Seconds that it has for an instruction, after which the words decide.", low=0.1, high=120.0
+    ),
 }
 
 
@@ -209,6 +219,9 @@ class NodeConfig:
     thermal_delay: int  # ns
     initial_instruction: str
     tasks_file: str
+    instruction_encoder: str
+    language_model: str
+    language_model_timeout: float  # s
 
 
 class Parameters:
@@ -370,4 +383,7 @@ def _node_config(values: Mapping[str, Any]) -> NodeConfig:
         thermal_delay=nanoseconds("pairing.thermal_delay"),
         initial_instruction=values["instruction.initial"],
         tasks_file=values["instruction.tasks_file"],
+        instruction_encoder=values["instruction.encoder"],
+        language_model=values["instruction.language_model"],
+        language_model_timeout=values["instruction.language_model_timeout"],
     )

@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("fuse", "bag", "replay", "doctor", "train", "evaluate", "export", "bench")
+COMMANDS = ("fuse", "explain", "instruct", "bag", "replay", "doctor", "train", "evaluate", "export", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

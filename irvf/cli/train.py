@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import yaml
 
 from irvf.imaging.classical_fusion import FUSION_METHODS
+from irvf.instruction.grammar import load_grammar
+from irvf.instruction.interpreter import Interpreter
+from irvf.instruction.interpreters import ENCODER, load_encoder
 from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import file_digest, load_model
 from irvf.pipeline import image_fusion, image_fusions
@@ -52,6 +56,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         stage.add_argument("--init", type=Path, help="weights to start from, e.g. models/irvf-base/fusion.safetensors")
         if name == "tasks":
             stage.add_argument("--only", choices=TASK_NETWORKS, help="train one network instead of all three")
+    _add_meaning(stages)
+
+
+def _add_meaning(stages: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    what = "what tells what an instruction is about, from example sentences"
+    stage = stages.add_parser("meaning", help=f"train {what}", description=f"Train {what}.")
+    stage.add_argument("--encoder", default=ENCODER, help=f"model folder of the text encoder (default: {ENCODER})")
+    stage.add_argument("--examples", type=Path, help="YAML file of labels and sentences (default: the package's own)")
+    stage.add_argument("--output", type=Path, help="folder for meaning.safetensors (default: the encoder's)")
+    stage.set_defaults(run=_train_meaning)
 
 
 def _run(function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
@@ -192,3 +206,24 @@ def _fusion_digest(name: str) -> str:
         return name
     model = load_model(name, "fusion")
     return "".join(file_digest(path)[:8] for path in (model.onnx, model.weights) if path)
+
+
+def _train_meaning(arguments: argparse.Namespace) -> int:
+    from irvf.training.export import write_config  # noqa: PLC0415  (as above)
+    from irvf.training.meaning import learn, load_examples, save  # noqa: PLC0415
+
+    model = load_model(arguments.encoder, "text_encoder")
+    encoder, _ = load_encoder(arguments.encoder)
+    learnt = learn(load_examples(arguments.examples), encoder, Interpreter(load_grammar(), is_word=encoder.knows))
+    folder = arguments.output or model.path
+    folder.mkdir(parents=True, exist_ok=True)
+    save(learnt, folder / "meaning.safetensors")
+    if folder == model.path:
+        content = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        write_config(folder, {**content, "meaning": "meaning.safetensors"})
+    print(
+        f"of sentences not learnt from: topic right {learnt.topics_right:.1%}, followed as meant "
+        f"{learnt.understood:.1%}, otherwise {learnt.wrong:.1%}, off-topic followed {learnt.off_topic_followed:.1%}\n"
+        f"written: {folder / 'meaning.safetensors'}"
+    )
+    return 0

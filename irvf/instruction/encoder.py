@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from irvf.models import ModelError
 MAX_TOKENS = 128
 """What is read of a text; the rest is left out. The longest instruction has 200 characters."""
 
+KEPT = 256
+"""Texts whose embeddings are kept."""
+
 _INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "sentence_embedding"
 """Output of the graph, named as other exports of sentence encoders name it."""
@@ -22,6 +26,22 @@ OUTPUT = "sentence_embedding"
 
 TextEncoder = Callable[[str], NDArray[np.float32]]
 """Maps a text to its embedding ``[T]``, of unit length."""
+
+
+class CachedEncoder:
+    """Keeps the embeddings of the last texts; may be called from several threads if the encoder may.
+
+    Args:
+        encoder: embeds a text as ``[T]``.
+        kept: how many.
+    """
+
+    def __init__(self, encoder: TextEncoder, kept: int = KEPT) -> None:
+        self._encoder = lru_cache(kept)(encoder)
+
+    def __call__(self, text: str) -> NDArray[np.float32]:
+        """Return the embedding ``[T]``, not to be written to; what the encoder raises goes on, and nothing is kept."""
+        return self._encoder(text)
 
 
 class SentenceEncoder:
@@ -63,6 +83,10 @@ class SentenceEncoder:
         embedding = self._infer(text)[0]
         unit: NDArray[np.float32] = (embedding / np.linalg.norm(embedding)).astype(np.float32, copy=False)
         return unit
+
+    def knows(self, word: str) -> bool:
+        """Whether the tokenizer has a word, in lower case, as a whole."""
+        return self._tokenizer.token_to_id(word) is not None
 
     def _infer(self, text: str) -> NDArray[np.float32]:
         numbers = self._tokenizer.encode(text).ids

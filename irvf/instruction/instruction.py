@@ -2,9 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from irvf.imaging.effects import MAX_AMOUNT
 from irvf.instruction.tasks import Task
+
+EFFECT_KINDS = {
+    "inclination": ("thermal", "visible"),
+    "illumination": ("brighter", "darker"),
+    "contrast": ("more contrast", "less contrast"),
+    "denoising": ("less noise", ""),
+    "sharpness": ("sharper", "softer"),
+}
+"""What can be done to the look of the fused image, and what a positive and a negative amount of it mean."""
+AMOUNT = 0.5
+"""What a word such as "brighter" asks for."""
+SLIGHT = 0.25
+"""What "a bit brighter" does."""
+STRONG = 1.0
+"""What "much brighter" does."""
+MAX_EFFECTS = 8
+"""Most effects in force at a time: bounds what a frame costs."""
+
+Polygon = tuple[tuple[float, float], ...]
+"""Corners ``(x, y)`` in fractions of the image's width and height, 0..1 from its top left corner."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the scene.
+
+    Attributes:
+        name: as the user is told of it.
+        objects: classes of the objects that it consists of, empty for objects of every class; None when it is none.
+        zone: corners of a part of the image; empty when it is none.
+        inverted: whether everything but that is meant.
+    """
+
+    name: str
+    objects: tuple[str, ...] | None = None
+    zone: Polygon = ()
+    inverted: bool = False
+
+    def complement(self) -> Region:
+        """Return everything but this."""
+        name = self.name.removeprefix("all but ") if self.inverted else f"all but {self.name}"
+        return replace(self, name=name, inverted=not self.inverted)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A change of how the fused image looks (TeRF, section 2.4).
+
+    Attributes:
+        kind: of :data:`EFFECT_KINDS`.
+        amount: how much and which way, -2..2 without 0; 0.5 is what a word such as "brighter" asks for once.
+        region: where; None for the whole image.
+    """
+
+    kind: str
+    amount: float
+    region: Region | None = None
+
+    def __str__(self) -> str:
+        """Return it as the user is told of it, e.g. ``brighter 0.5 (person)``."""
+        what = EFFECT_KINDS[self.kind][self.amount < 0]
+        return f"{what} {abs(self.amount):.2g}" + (f" ({self.region.name})" if self.region else "")
 
 
 @dataclass(frozen=True)
@@ -17,6 +80,7 @@ class Instruction:
         classes: names that detections are limited to; empty for all.
         confidence: share of the text that was understood, 0..1.
         sequence: number of the instruction, growing by one with each that is accepted.
+        effects: what is done to the look of the image, in this order.
     """
 
     text: str
@@ -24,3 +88,19 @@ class Instruction:
     classes: tuple[str, ...]
     confidence: float
     sequence: int
+    effects: tuple[Effect, ...] = ()
+
+
+def add_effects(present: tuple[Effect, ...], added: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """Put effects on top of others.
+
+    The same effect of the same region again makes it stronger (TeRF, section 2.4.4), up to
+    :data:`irvf.imaging.effects.MAX_AMOUNT`; the opposite one takes it back, and nothing is left of it at 0.
+    """
+    amounts = {(effect.kind, effect.region): effect.amount for effect in present}
+    for effect in added:
+        key = effect.kind, effect.region
+        amounts[key] = min(max(amounts.get(key, 0.0) + effect.amount, -MAX_AMOUNT), MAX_AMOUNT)
+    if any(kind == "denoising" and amount < 0 for (kind, _), amount in amounts.items()):
+        amounts = {key: max(amount, 0.0) if key[0] == "denoising" else amount for key, amount in amounts.items()}
+    return tuple(Effect(kind, amount, region) for (kind, region), amount in amounts.items() if abs(amount) > 1e-6)

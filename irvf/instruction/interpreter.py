@@ -1,32 +1,33 @@
-"""Reads instructions by rules: task names, a phrase table, class words, negation. The rest is refused."""
+"""Understands instructions: by exact names, then words and negation, then the meaning of the sentence."""
 
 from __future__ import annotations
 
 import difflib
-import itertools
+import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from irvf.instruction.instruction import Instruction
-from irvf.instruction.tasks import Task, TaskTable, Words, words_of
+from irvf.instruction.grammar import Grammar
+from irvf.instruction.instruction import MAX_EFFECTS, Effect, Instruction, add_effects
+from irvf.instruction.meaning import EFFECT, RESET, Meaning, Topic, features_of
+from irvf.instruction.reader import Reading, read
+from irvf.instruction.tasks import Task
+from irvf.instruction.words import MARKS, Speller, words_of
 
 MAX_LENGTH = 200
 """Longest instruction in characters."""
-MIN_CONFIDENCE = 0.5
-"""An instruction is accepted when more than this share of what it says is understood."""
-
-_CLASS_TASK = "detection"
-_NO_OBJECTS_TASK = "viewing"
-_NEGATIONS = frozenset(
-    {"no", "not", "none", "never", "nothing", "nobody", "nor", "neither", "without", "stop", "disable", "off", "dont"}
-)
-_DENIALS = frozenset({"doesnt", "didnt", "cant", "cannot", "couldnt", "wont", "wouldnt", "shouldnt", "isnt", "arent"})
-"""What a complaint says, not a wish: "I can't find anybody"."""
-_EXCEPTIONS = frozenset(
-    {"except", "excepting", "excluding", "exclude", "but", "beside", "instead", "ignore", "ignoring", "than", "apart"}
-)
-_CLOSE = 0.75
+BELIEF = 0.55
+"""An English text is followed when it is more probable than this that it was understood: to be wrong costs more than to
+ask again."""
+CONFIDENCE = 0.5
+"""A text of another language is followed when more than this share of it was understood."""
+SUGGESTIONS = 3
+"""How many instructions are suggested where one is refused."""
+_WORD = re.compile(r"[A-Za-z]+")
+_DETECTION = "detection"
+_SALIENCY = "saliency"
+_VIEWING = "viewing"
 
 
 @dataclass(frozen=True)
@@ -35,32 +36,56 @@ class Interpretation:
 
     Attributes:
         text: cleaned; empty when it was too long to be looked at.
-        task: what it asks for; None when it was refused.
-        classes: names that detections are limited to; empty for all.
-        confidence: share of it that was understood, 0..1; 0 when it was refused.
+        accepted: whether it was understood.
+        task: what it asks for; None when it leaves the task as it is, or was refused.
+        classes: names that the task is limited to; empty for all.
+        effects: that it adds to those in force.
+        reset: whether the effects before it end.
+        confidence: how sure it is that this is what was meant, 0..1; 0 when it was refused.
         message: what was understood, or why it was refused and what is known.
+        reason: why it was refused, in a few words; empty when it was accepted.
+        source: what understood it: ``name``, ``words``, ``meaning`` or ``language model``; empty when it was refused.
+        suggestions: the nearest instructions that would be understood, when it was refused.
     """
 
     text: str
-    task: Task | None
-    classes: tuple[str, ...]
-    confidence: float
-    message: str
+    accepted: bool = True
+    task: Task | None = None
+    classes: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    reset: bool = False
+    confidence: float = 0.0
+    message: str = ""
+    reason: str = ""
+    source: str = ""
+    suggestions: tuple[str, ...] = ()
 
-    @property
-    def accepted(self) -> bool:
-        """Whether it was understood."""
-        return self.task is not None
-
-    def instruction(self, sequence: int) -> Instruction:
-        """Return it as the instruction number ``sequence``.
+    def instruction(
+        self, sequence: int, previous: Instruction | None = None, default: Task | None = None
+    ) -> Instruction:
+        """Return the instruction number ``sequence`` that it makes of the one before.
 
         Raises:
-            ValueError: it was refused.
+            ValueError: it was refused, or asks for too many effects.
         """
-        if self.task is None:
+        if not self.accepted:
             raise ValueError(self.message)
-        return Instruction(self.text, self.task, self.classes, self.confidence, sequence)
+        effects = add_effects(() if self.reset or previous is None else previous.effects, self.effects)
+        if len(effects) > MAX_EFFECTS:
+            raise ValueError(
+                f"{len(effects)} effects would be in force, at most {MAX_EFFECTS} can be; reset them first"
+            )
+        task, classes = self.task, self.classes
+        if task is None:
+            task, classes = (previous.task, previous.classes) if previous else (default, ())
+        if task is None:
+            raise ValueError("it names no task and none is in force")
+        return Instruction(self.text, task, classes, self.confidence, sequence, effects)
+
+    @property
+    def label(self) -> str:
+        """What it is about as a whole: the name of its task, else ``effect`` or ``reset``."""
+        return self.task.name if self.task else EFFECT if self.effects else RESET
 
 
 def clean_text(text: str, limit: int = MAX_LENGTH) -> str:
@@ -84,32 +109,26 @@ def clean_text(text: str, limit: int = MAX_LENGTH) -> str:
     return cleaned[: limit - 1] + "…" if shortened else cleaned
 
 
-@dataclass(frozen=True)
-class _Mention:
-    """A piece of the text: a task, class, negation, denial, exception, filler or unknown word, and which one."""
-
-    kind: str
-    name: str
-
-
 class Interpreter:
-    """Understands instructions.
+    """Understands instructions; may be called from several threads if ``meaning`` may.
 
     Args:
-        tasks: what can be asked for.
+        grammar: what can be asked for, and how.
+        meaning: what sentences are about; None leaves it at the words.
+        is_word: says of an English word that it is one; such a word is never taken for a typing error of another.
     """
 
-    def __init__(self, tasks: TaskTable) -> None:
-        self._table = tasks
-        self._longest = max(map(len, (*tasks.phrases, *tasks.classes, *tasks.fillers)))
+    def __init__(
+        self, grammar: Grammar, meaning: Meaning | None = None, is_word: Callable[[str], bool] | None = None
+    ) -> None:
+        self._grammar = grammar
+        self._meaning = meaning
+        known = is_word or (lambda _word: False)
+        self._named = {words_of(name): task for name, task in grammar.tasks.items()}
+        self._spellers = {language.name: Speller(language.lexicon, known) for language in grammar.languages}
 
     def interpret(self, text: str) -> Interpretation:
         """Understand a text or refuse it; never raises.
-
-        The name of a task asks for it. Otherwise its phrases do, the longest first, and class words limit the objects;
-        class words alone ask for detection. Refused are two tasks at once, exceptions ("everything but cars"), and
-        texts of which half or more says something unknown. A negation is understood only where it leaves nothing but
-        viewing ("no boxes", "do not detect anything").
 
         Args:
             text: from the user, of any length and content.
@@ -118,94 +137,155 @@ class Interpreter:
             return self._refused("", f"the instruction has {len(text)} characters; at most {MAX_LENGTH} are read")
         cleaned = clean_text(text)
         words = words_of(cleaned)
-        if not words:
+        plain = tuple(word for word in words if word not in MARKS)
+        if not plain:
             return self._refused(cleaned, "the instruction is empty")
-        for name, task in self._table.tasks.items():
-            if words == words_of(name):
-                return self._accepted(cleaned, task, (), 1.0, ())
-        mentions = list(self._mentions(words))
-        kinds = {mention.kind for mention in mentions}
-        if "exception" in kinds:
-            word = next(mention.name for mention in mentions if mention.kind == "exception")
-            return self._refused(cleaned, f"exceptions ({word!r}) are not understood; name what is wanted")
-        if kinds & {"negation", "denial"}:
-            return self._without(cleaned, mentions)
-        return self._asked(cleaned, mentions)
+        task = self._named.get(plain)
+        if task is not None:
+            named = Interpretation(cleaned, task=task, classes=task.classes, confidence=1.0, source="name")
+            return replace(named, message=describe(named))
+        read = self._understood(cleaned, self.read(words))
+        return replace(read, message=describe(read)) if read.accepted else read
 
-    def _mentions(self, words: Words) -> Iterator[_Mention]:
-        """Name what the words stand for, longest phrases first; fillers are left out."""
-        start = 0
-        while start < len(words):
-            mention, length = self._mention(words[start : start + self._longest])
-            if mention.kind != "filler":
-                yield mention
-            start += length
+    def _understood(self, text: str, reading: Reading) -> Interpretation:
+        said = self.said(text, reading)
+        if reading.names_only and said.accepted:
+            return said
+        if reading.language == self._grammar.languages[0].name and self._meaning is not None:
+            return self._weighed(text, reading, said, self._meaning)
+        if said.accepted and reading.confidence <= CONFIDENCE:
+            return self._refused(text, "too little of it is known")
+        return said
 
-    def _mention(self, words: Words) -> tuple[_Mention, int]:
-        """Name what the longest known beginning stands for, and how many words it has."""
-        for length in range(len(words), 0, -1):
-            phrase = words[:length]
-            for kind, owners in (("task", self._table.phrases), ("class", self._table.classes)):
-                if phrase in owners:
-                    return _Mention(kind, owners[phrase]), length
-            if phrase in self._table.fillers:
-                return _Mention("filler", ""), length
-        word = words[0]
-        special = {"negation": _NEGATIONS, "denial": _DENIALS, "exception": _EXCEPTIONS}
-        return _Mention(next((kind for kind, known in special.items() if word in known), "unknown"), word), 1
+    def mended(self, text: str) -> str:
+        """Return an English text without the typing errors that can be told, for what looks at it as a whole."""
+        language = self._grammar.languages[0]
+        speller = self._spellers[language.name]
 
-    def _asked(self, text: str, mentions: list[_Mention]) -> Interpretation:
-        tasks, classes, unknown = (_named(mentions, kind) for kind in ("task", "class", "unknown"))
-        if len(tasks) > 1:
-            return self._refused(text, f"the instruction asks for {' and '.join(tasks)} at once; give one of them")
-        if not tasks and classes:
-            tasks = (_CLASS_TASK,)
-            understood = len(classes)
-        else:
-            understood = len(tasks) + len(classes)
-        confidence = understood / max(1, understood + len(unknown))
-        if confidence <= MIN_CONFIDENCE:
-            why = f"unknown: {', '.join(unknown)}" if unknown else "it names no task"
-            return self._refused(text, f"the instruction is not understood ({why})", unknown)
-        return self._accepted(text, self._table.tasks[tasks[0]], classes, confidence, unknown)
+        def mend(found: re.Match[str]) -> str:
+            word = found[0].casefold()
+            return found[0] if word in language.lexicon else speller.form(word) or found[0]
 
-    def _without(self, text: str, mentions: list[_Mention]) -> Interpretation:
-        """Understand a negation that leaves nothing to be found; refuse any other."""
-        said = [mention for mention in mentions if mention.kind in ("negation", "task")]
-        tasks = _named(said, "task")
-        doubled = any(first.kind == second.kind == "negation" for first, second in itertools.pairwise(said))
-        one_task = len(set(tasks) - {_NO_OBJECTS_TASK}) == 1
-        if len(said) < len(mentions) or doubled or not one_task or _NO_OBJECTS_TASK in _negated(said):
-            return self._refused(text, "a negation is understood only as in 'no boxes'; say what is wanted instead")
-        return self._accepted(text, self._table.tasks[_NO_OBJECTS_TASK], (), 1.0, ())
+        return _WORD.sub(mend, text)
 
-    def _accepted(
-        self, text: str, task: Task, classes: tuple[str, ...], confidence: float, unknown: tuple[str, ...]
-    ) -> Interpretation:
-        kept = classes if task.heads else ()
-        message = task.name + (f" of {', '.join(kept)}" if kept else "")
-        if unknown:
-            message += f" (not understood: {', '.join(unknown)})"
-        return Interpretation(text, task, kept, confidence, message)
+    def read(self, words: tuple[str, ...]) -> Reading:
+        """Read a text in the language that understands most of it, and mend its typing errors in that."""
+        languages = {language.name: language for language in self._grammar.languages}
+        readings = [read(words, self._grammar, language, lambda _word: None) for language in languages.values()]
+        best = max(readings, key=_merit)
+        if not best.unknown:
+            return best
+        likely = dict.fromkeys((best.language, self._grammar.languages[0].name))
+        mended = (read(words, self._grammar, languages[name], self._spellers[name].mend) for name in likely)
+        return max(mended, key=_merit)
 
-    def _refused(self, text: str, reason: str, unknown: tuple[str, ...] = ()) -> Interpretation:
-        known = [" ".join(words) for words in (*self._table.phrases, *self._table.classes)]
-        matches = (difflib.get_close_matches(word, known, n=1, cutoff=_CLOSE) for word in unknown)
-        close = dict.fromkeys(name for names in matches for name in names)
-        hint = f"; did you mean {', '.join(map(repr, close))}?" if close else "."
-        names = ", ".join(self._table.tasks)
-        classes = ", ".join(self._table.class_names)
-        return Interpretation(text, None, (), 0.0, f"{reason}{hint} Known tasks: {names}. Known classes: {classes}.")
+    def _weighed(self, text: str, reading: Reading, said: Interpretation, meaning: Meaning) -> Interpretation:
+        """Return the more probable of what the words say and what the sentence as a whole is about."""
+        topic = meaning.topic(self.mended(text))
+        beliefs = [
+            (meaning.belief(features_of(reading, each.label, topic, by_meaning=each is not said)), each)
+            for each in self.candidates(text, reading, said, topic)
+        ]
+        belief, best = max(beliefs, key=lambda item: item[0], default=(0.0, said))
+        if belief > BELIEF:
+            return replace(best, confidence=belief)
+        return self._refused(text, "it does not seem to be about the image" if said.accepted else said.reason, topic)
+
+    def candidates(self, text: str, reading: Reading, said: Interpretation, topic: Topic) -> list[Interpretation]:
+        """Return what a text may mean: what its words say, and the task that the whole sentence is about."""
+        found = [said] if said.accepted else []
+        if not reading.problem and not reading.negates and len(reading.tasks) < 2 and not reading.effects:
+            task = self._grammar.tasks.get(topic.best)
+            if task is not None and not (said.accepted and said.label == task.name):
+                meant = self._of_task(text, task, reading)
+                found += [replace(meant, source="meaning")] if meant.accepted else []
+        return found
+
+    def said(self, text: str, reading: Reading) -> Interpretation:
+        """Return what the words of a text ask for, refused where they contradict themselves or say nothing."""
+        if reading.problem:
+            return self._refused(text, f"it contradicts itself ({reading.problem})")
+        if len(reading.tasks) > 1:
+            return self._refused(text, f"it asks for {' and '.join(reading.tasks)} at once; give one of them")
+        task = self._task_of(reading)
+        if task is not None:
+            return self._of_task(text, self._grammar.tasks[task], reading)
+        if reading.effects or reading.reset:
+            return Interpretation(
+                text, effects=tuple(reading.effects), reset=reading.reset, confidence=reading.confidence, source="words"
+            )
+        objects = f": {', '.join(reading.unknown_objects)}" if reading.unknown_objects else ""
+        return self._refused(text, f"it names nothing that can be done{objects}")
+
+    def _task_of(self, reading: Reading) -> str | None:
+        """Name the task that is asked for, be it in a courteous way or by what is to be found."""
+        if reading.tasks:
+            return reading.tasks[0]
+        named = bool(reading.classes or reading.excluded or reading.every or reading.anything)
+        courteous = [task for task in reading.courtesies if task != _VIEWING]
+        if reading.classes or reading.excluded:  # "important" is said of people that are to be found, too
+            courteous = [_DETECTION if task == _SALIENCY else task for task in courteous]
+        courteous = [task for task in courteous if task != _DETECTION] or courteous
+        if courteous and (named or not (reading.effects or reading.unwanted)):
+            return courteous[0]
+        if reading.picture and not (reading.excluded or reading.only or reading.effects):
+            return _VIEWING
+        alone = reading.only or reading.listed or not reading.effects
+        if reading.excluded or (reading.classes and alone and not (reading.reset and reading.listed)):
+            return _DETECTION
+        silent = not (reading.effects or reading.reset)
+        if reading.unwanted or (silent and reading.courtesies):
+            return _VIEWING
+        return _DETECTION if silent and reading.every else None
+
+    def _of_task(self, text: str, task: Task, reading: Reading) -> Interpretation:
+        """Return a task with the classes and effects of a reading."""
+        classes: tuple[str, ...] = ()
+        if set(task.heads) & {"detection", "segmentation"}:
+            named = reading.classes or reading.excluded or reading.every or reading.anything
+            if reading.unknown_objects and not named and not reading.effects:
+                return self._refused(text, f"the models do not know {', '.join(reading.unknown_objects)}")
+            wanted = set(reading.classes) or set(self._grammar.known) - set(reading.excluded)
+            if not wanted:
+                return self._refused(text, "it leaves no class to look for")
+            limited = reading.classes or reading.excluded
+            classes = tuple(name for name in self._grammar.classes if name in wanted) if limited else task.classes
+        return Interpretation(
+            text,
+            task=task,
+            classes=classes,
+            effects=tuple(reading.effects),
+            reset=reading.reset,
+            confidence=reading.confidence,
+            source="words",
+        )
+
+    def _refused(self, text: str, reason: str, topic: Topic | None = None) -> Interpretation:
+        suggestions = self._suggestions(text, topic)
+        message = f"not understood: {reason}; try {', '.join(map(repr, suggestions))}"
+        return Interpretation(text, accepted=False, message=message, reason=reason, suggestions=suggestions)
+
+    def _suggestions(self, text: str, topic: Topic | None) -> tuple[str, ...]:
+        """Return the nearest instructions that would be understood, by what the text is about and by its letters."""
+        samples = [(label, sample) for label, each in self._grammar.samples.items() for sample in each]
+
+        def nearness(entry: tuple[str, str]) -> float:
+            letters = difflib.SequenceMatcher(None, text.casefold(), entry[1]).ratio()
+            return letters + (topic.rank(entry[0]) if topic else 0.0)
+
+        return tuple(sample for _, sample in sorted(samples, key=nearness, reverse=True)[:SUGGESTIONS])
 
 
-def _named(mentions: list[_Mention], kind: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(mention.name for mention in mentions if mention.kind == kind))
+def describe(read: Interpretation) -> str:
+    """Say in one line what was understood."""
+    parts = []
+    if read.task is not None:
+        parts.append(read.task.name + (f" of {', '.join(read.classes)}" if read.classes else ""))
+    if read.reset:
+        parts.append("effects reset")
+    return "; ".join((*parts, *map(str, read.effects)))
 
 
-def _negated(mentions: list[_Mention]) -> Iterator[str]:
-    """Name what each negation is about: the next thing mentioned, or the last when none follows."""
-    for position, mention in enumerate(mentions):
-        if mention.kind == "negation":
-            following = [later.name for later in mentions[position + 1 :] if later.kind != "negation"]
-            before = [earlier.name for earlier in mentions[:position] if earlier.kind != "negation"]
-            yield from (following[:1] or before[-1:])
+def _merit(reading: Reading) -> float:
+    worth = reading.understood - len(reading.unknown) - 0.5 * reading.mended + 0.5 * reading.says_something
+    return worth + 0.3 * (reading.language == "english")

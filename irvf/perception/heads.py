@@ -28,6 +28,13 @@ class Heads:
     segmentation: Segmenter | None = None
     saliency: SaliencyDetector | None = None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that detection and segmentation know, the background aside, each once."""
+        detected = self.detection.labels if self.detection else ()
+        segmented = self.segmentation.labels[1:] if self.segmentation else ()
+        return tuple(dict.fromkeys((*detected, *segmented)))
+
     def missing(self, task: Task) -> tuple[str, ...]:
         """Name the heads that a task wants and no model is loaded for."""
         return tuple(head for head in task.heads if getattr(self, head) is None)

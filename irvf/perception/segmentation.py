@@ -60,17 +60,33 @@ class Segmenter:
             ValueError: a class that the network does not know.
             EngineError: the network failed, or its output is not what it should be.
         """
-        unknown = [name for name in classes if name not in self._labels]
-        if unknown:
-            raise ValueError(f"the segmentation does not know {', '.join(unknown)}; it knows {', '.join(self._labels)}")
+        self._check(classes)
         first, *others = self._predict(rgb)
         best, found = first.copy(), np.zeros(first.shape, np.uint8)
         for index, logits in enumerate(others, start=1):  # a third of the time of numpy's argmax
             np.putmask(found, logits > best, index)
             np.maximum(best, logits, out=best)
+        return self.limit(found, classes)
+
+    def limit(self, found: Image8, classes: tuple[str, ...]) -> Image8:
+        """Make background of what is of another class than these; empty leaves all.
+
+        Args:
+            found: as :meth:`segment` returns it.
+            classes: names.
+
+        Raises:
+            ValueError: a class that the network does not know.
+        """
+        self._check(classes)
         if not classes:
             return found
         kept = np.zeros(256, np.uint8)
         for name in classes:
             kept[self._labels.index(name)] = self._labels.index(name)
         return cast("Image8", cv2.LUT(found, kept))
+
+    def _check(self, classes: tuple[str, ...]) -> None:
+        unknown = [name for name in classes if name not in self._labels]
+        if unknown:
+            raise ValueError(f"the segmentation does not know {', '.join(unknown)}; it knows {', '.join(self._labels)}")

@@ -1,0 +1,65 @@
+"""Makes the interpreter of a configuration: its grammar, and what tells the meaning of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from irvf.engines.factory import create_engine
+from irvf.instruction.encoder import CachedEncoder, SentenceEncoder
+from irvf.instruction.grammar import load_grammar
+from irvf.instruction.interpreter import Interpreter
+from irvf.instruction.meaning import Meaning
+from irvf.models import ModelError, load_model
+
+ENCODER = "sentence-encoder"
+"""Model folder that tells what instructions are about, where nothing else is said."""
+
+
+def load_interpreter(
+    tasks_file: Path | None = None, known_classes: Iterable[str] = (), encoder: str = ENCODER
+) -> Interpreter:
+    """Make an interpreter.
+
+    Args:
+        tasks_file: tasks and words of the user's own; None for none. See :func:`irvf.instruction.grammar.load_grammar`.
+        known_classes: names of the classes that the models know; empty for those of the grammar.
+        encoder: model folder of kind ``text_encoder`` with a ``meaning``; empty leaves it at the words.
+
+    Raises:
+        GrammarError: the file cannot be used.
+        ModelError: no such model folder, or it has no meaning.
+        EngineError: the text encoder cannot be loaded.
+    """
+    grammar = load_grammar(tasks_file, known_classes)
+    if not encoder:
+        return Interpreter(grammar)
+    embed, weights = load_encoder(encoder)
+    if weights is None:
+        raise ModelError(
+            f"model {encoder} does not tell what instructions are about: its config.yaml names no meaning; make one "
+            "with irvf train meaning, or set instruction.encoder to another text encoder, or to nothing"
+        )
+    return Interpreter(grammar, Meaning(CachedEncoder(embed), weights), embed.knows)
+
+
+@cache
+def default_interpreter() -> Interpreter:
+    """Return the interpreter of the package's own grammar and models; made once."""
+    return load_interpreter()
+
+
+def load_encoder(name: str) -> tuple[SentenceEncoder, Path | None]:
+    """Load a text encoder for the meaning of instructions, and say where the weights are that tell it, if any.
+
+    Raises:
+        ModelError: no such model folder.
+        EngineError: it cannot be loaded.
+    """
+    model = load_model(name, "text_encoder")
+    if model.tokenizer is None:
+        raise ModelError(f"model {model.path} names no tokenizer in its config.yaml")
+    # One thread, of an engine whose work stays in it: an instruction that comes must not take cores from the fusion.
+    encoder = SentenceEncoder(create_engine("onnxruntime", model.network, 1), model.tokenizer, model.width)
+    return encoder, model.meaning

@@ -1,0 +1,238 @@
+"""Reads where effects are asked for: regions that are named, pointed back to, taken out, or taken from a neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from irvf.instruction.effect_words import Wish, bare, direction_of, wishes_of
+from irvf.instruction.grammar import EFFECT_WORDS
+from irvf.instruction.instruction import AMOUNT, SLIGHT, STRONG, Effect, Region
+from irvf.instruction.mentions import Clause, Mention
+from irvf.instruction.task_words import searches
+from irvf.instruction.words import BREAK, COLON
+
+_TASK_WORDS = ("task", "courtesy", "only", "except", "negation", "stop", "instead", "reset")
+_SINGULAR = frozenset({"person", "man", "woman", "child", "car", "bike", "bicycle", "cyclist", "vehicle", "kid", "guy"})
+
+
+class ContradictionError(ValueError):
+    """Effects that exclude each other are asked for."""
+
+
+@dataclass
+class _Placed:
+    """The effects of a clause and where; ``regions`` is None where that is not said, empty for the whole image."""
+
+    wishes: list[Wish]
+    amount: float
+    regions: list[Region] | None
+    clause: Clause
+
+
+@dataclass
+class EffectReader:
+    """Takes a text clause by clause, and remembers what was named.
+
+    Args:
+        regions: by name.
+
+    Attributes:
+        took_names: whether names that stood alone were taken for regions: "cars and people: brighter".
+    """
+
+    regions: Mapping[str, Region]
+    took_names: bool = False
+    _placed: list[_Placed] = field(default_factory=list)
+    _named: list[Mention] = field(default_factory=list)
+    _named_in_task: bool = False
+    _alone: list[Mention] = field(default_factory=list)
+    _left: Region | None = None
+    _direction: int = 0
+
+    def take(self, clause: Clause) -> bool:
+        """Take the next clause; return whether it speaks of effects, and of nothing to be found."""
+        wishes = wishes_of(clause, self._direction) or self._same_again(clause)
+        self._direction = direction_of(clause, wishes)
+        taken = bool(wishes) and not (clause.any("reset") and not any(wish.verb for wish in wishes))
+        if taken:
+            self._placed.append(_Placed(wishes, self._amount(clause), self._where(clause), clause))
+        elif self._adds_regions(clause):
+            self._placed[-1].regions = [*(self._placed[-1].regions or ()), *self._regions_of(clause)]
+            self._placed[-1].clause = clause
+            taken = True
+        elif self._contrasts(clause):
+            taken = True
+        elif clause.any("except", "leave") and clause.any("region", "class") and not clause.any("task", "courtesy"):
+            self._left = self._region(clause.of("region", "class")[0])
+        return taken
+
+    def remember(self, clause: Clause) -> None:
+        """Keep what a clause names, for what points back to it."""
+        named = clause.of("class", "region")
+        alone = named and not any(
+            mention.meaningful and not mention.any("class", "region") for mention in clause.mentions
+        )
+        self._alone = [*self._alone, *named] if alone else []
+        if named:
+            self._named += named
+            self._named_in_task = searches(clause)
+
+    def named_classes(self) -> list[str]:
+        """Return the classes that were named so far."""
+        return [mention.senses["class"] for mention in self._named if "class" in mention]
+
+    def belongs_to_effects(self, clause: Clause) -> bool:
+        """Whether the classes of a clause are regions of the effects before it."""
+        names = {region.name for region in self._placed[-1].regions or ()} if self._placed else set()
+        return (
+            bool(clause.joined)
+            and not clause.any("task", "courtesy", "only")
+            and any(mention.senses.get("class") in names for mention in clause.of("class"))
+        )
+
+    @staticmethod
+    def _amount(clause: Clause) -> float:
+        return STRONG if clause.any("strong") else SLIGHT if clause.any("slight") else AMOUNT
+
+    def _same_again(self, clause: Clause) -> list[Wish]:
+        """Read "bring up the light at the bottom and take it down at the top"."""
+        direction = direction_of(clause, [])
+        if not (
+            self._placed and clause.joined and direction and clause.any("things") and clause.any("region", "class")
+        ):
+            return []
+        return [Wish(wish.kind, direction) for wish in self._placed[-1].wishes]
+
+    def _where(self, clause: Clause) -> list[Region] | None:
+        regions = self._regions_of(clause)
+        if regions:
+            return regions
+        if clause.joined and self._alone and (clause.any("group") or clause.joined == COLON):
+            self.took_names = True
+            return [region for region in map(self._region, self._alone) if region is not None]
+        if self._left is not None and clause.joined:
+            return [self._left.complement()]
+        return [] if clause.any("whole", "things") else None
+
+    def _adds_regions(self, clause: Clause) -> bool:
+        """Whether a clause only adds regions to the effects before it: "brighten the people and the cars"."""
+        if not self._placed or not clause.joined or clause.any(*_TASK_WORDS, *EFFECT_WORDS):
+            return False
+        before = self._placed[-1]
+        wanted = bool(before.regions) or (before.regions is None and clause.joined in (BREAK, COLON))
+        return wanted and self._follows(clause) and bool(self._regions_of(clause))
+
+    def _follows(self, clause: Clause) -> bool:
+        return self._placed[-1].clause.number + 1 == clause.number
+
+    def _contrasts(self, clause: Clause) -> bool:
+        """Whether a clause only says where an effect is not meant: "denoise the background, not the objects"."""
+        return (
+            bool(self._placed)
+            and self._follows(clause)
+            and clause.any("negation")
+            and clause.any("region", "class", "objects")
+            and not clause.any("task", "courtesy", "reset")
+        )
+
+    def _regions_of(self, clause: Clause) -> list[Region]:
+        """Return the regions that a clause names, pronouns and exceptions resolved."""
+        mentions: Sequence[Mention] = clause.mentions
+        if searches(clause):
+            starts = [at for at, mention in enumerate(mentions) if mention.any(*EFFECT_WORDS)]
+            mentions = mentions[starts[0] :] if starts else ()
+        found, inverted = self._named_regions(mentions)
+        if not found:
+            pointed = self._pointed_to(clause)
+            if pointed is not None:
+                found = [pointed.complement() if inverted or clause.any("rest") else pointed]
+        return list(dict.fromkeys(found))
+
+    def _named_regions(self, mentions: Sequence[Mention]) -> tuple[list[Region], bool]:
+        found: list[Region] = []
+        inverted = False
+        for at, mention in enumerate(mentions):
+            region = self._region(mention)
+            if "except" in mention or ("negation" in mention and self._stands_before_region(mentions[at + 1 :])):
+                inverted = True
+            elif region is not None:
+                found.append(region.complement() if inverted else region)
+        objects = [region for region in found if region.objects is not None]
+        mixed = objects and len(objects) < len(found)  # "the people on the left": the place says which people
+        return (objects if mixed else found), inverted
+
+    def _stands_before_region(self, following: Sequence[Mention]) -> bool:
+        first = next((mention for mention in following if mention.meaningful or "wish" in mention), None)
+        return first is not None and self._region(first) is not None
+
+    def _pointed_to(self, clause: Clause) -> Region | None:
+        """Return what a pronoun or "the rest" points back to."""
+        if clause.any("rest"):
+            return self._left or self._last()
+        if clause.any("places"):
+            return self._last(places=True)
+        if clause.any("persons"):
+            return self._last(objects=True) or self._last()
+        if clause.any("things") and not clause.any("whole") and self._named:
+            one = str(self._named[-1]) in _SINGULAR
+            return self._last() if one or not self._named_in_task else None
+        return None
+
+    def _last(self, *, places: bool = False, objects: bool = False) -> Region | None:
+        known = [region for region in map(self._region, self._named) if region is not None]
+        known = [region for region in known if not places or region.zone]
+        known = [region for region in known if not objects or region.objects]
+        return known[-1] if known else None
+
+    def _region(self, mention: Mention) -> Region | None:
+        name = mention.senses.get("region") or mention.senses.get("class")
+        return self.regions.get(name) if name else None
+
+    def effects(self, *, speaks_of_tasks: bool) -> list[Effect]:
+        """Return what was asked for, each effect of a region once.
+
+        Args:
+            speaks_of_tasks: whether the text asks for a task, too; then a complaint that no effect is named in is none.
+
+        Raises:
+            ContradictionError: opposite effects of one region.
+        """
+        self._settle_faint(speaks_of_tasks=speaks_of_tasks)
+        self._inherit()
+        found: dict[tuple[str, Region | None], Effect] = {}
+        placed_kinds = {(wish.kind, wish.sign) for placed in self._placed if placed.regions for wish in placed.wishes}
+        for placed in self._placed:
+            for wish in placed.wishes:
+                if placed.regions is None and (wish.kind, wish.sign) in placed_kinds:
+                    continue  # "it is too dark, brighten the people"
+                for region in placed.regions or (None,):
+                    before = found.get((wish.kind, region))
+                    if before is not None and (before.amount > 0) != (wish.sign > 0):
+                        raise ContradictionError("it asks for opposite effects at once")
+                    if before is None or abs(before.amount) == AMOUNT:
+                        found[wish.kind, region] = Effect(wish.kind, wish.sign * placed.amount, region)
+        return list(found.values())
+
+    def _settle_faint(self, *, speaks_of_tasks: bool) -> None:
+        """Drop complaints that name no effect where something else is asked for; their region goes to what is."""
+        if not speaks_of_tasks and all(wish.faint for placed in self._placed for wish in placed.wishes):
+            return
+        for placed in self._placed:
+            placed.wishes = [wish for wish in placed.wishes if not wish.faint]
+        for before, after in pairwise(self._placed):
+            if not before.wishes and after.regions is None:
+                after.regions = before.regions
+
+    def _inherit(self) -> None:
+        """Give effects without a region that of their neighbours: "the people brighter and sharper"."""
+        for before, after in pairwise(self._placed):
+            joined = after.clause.joined in ("and", "but") and before.regions
+            if joined and after.regions is None and bare(after.clause) and not any(w.verb for w in after.wishes):
+                after.regions = list(before.regions or ())
+        for before, after in pairwise(self._placed):
+            verbs = all(wish.verb for wish in (*before.wishes, *after.wishes))
+            joined = after.clause.joined in ("and", "but") and after.regions
+            if joined and before.regions is None and bare(before.clause) and verbs:
+                before.regions = list(after.regions or ())
