@@ -224,7 +224,7 @@ class FusionPipeline:
             fused = merge_luma_chroma(fused_luma, chroma)
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
-        if heads.detection and ("detection" in wanted or _names_objects(instruction.effects)):
+        if heads.detection and ("detection" in wanted or instruction.names_objects):
             detections = self._detect(
                 stages.live, heads.detection, fused, pair.rgb.stamp, instruction=instruction, clock=clock
             )
@@ -281,7 +281,7 @@ class FusionPipeline:
         size = fused.shape[0], fused.shape[1]
         settings = live.score_threshold, live.iou_threshold, live.detection_scale
         # Regions may be of other classes than those that are published.
-        classes = () if _names_objects(instruction.effects) else instruction.classes
+        classes = () if instruction.names_objects else instruction.classes
         context = instruction.task.name, classes, size, settings
         with clock("track"):
             carried = self._sparse.carry(live.detection_every, stamp, size, context)
@@ -333,10 +333,6 @@ class _Stages:
             raise ValueError(f"detection_every is {live.detection_every}; it must be 1 or more")
         self.live = live
         self.registration = Registration(live.registration, live.homography)
-
-
-def _names_objects(effects: tuple[Effect, ...]) -> bool:
-    return any(effect.region is not None and effect.region.objects is not None for effect in effects)
 
 
 def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:

@@ -161,6 +161,7 @@ class NodeState:
         engine: description of the engine, the hardware id.
         instruction: in force; None while unconfigured.
         answer: to the last instruction that was given.
+        language_model: how it does; empty where there is none.
         prompt: what made the prompt of the instruction in force; see ``irvf_msgs/ActiveInstruction``.
         streams: topic -> account of its messages; see :class:`StreamAccounts`.
         publishers: topic -> number of publishers.
@@ -177,6 +178,7 @@ class NodeState:
     instruction: Instruction | None = None
     answer: Answer | None = None
     prompt: str = ""
+    language_model: str = ""
     streams: Mapping[str, Counter[str]] = field(default_factory=dict)
     publishers: Mapping[str, int] = field(default_factory=dict)
     camera_info: str = "none"
@@ -249,6 +251,7 @@ def _instruction(state: NodeState) -> DiagnosticStatus:
         "confidence": f"{current.confidence:.2f}",
         "prompt": state.prompt or "none",
         "last text": answer.text,
+        "language model": state.language_model or "none",
     }
     level = DiagnosticStatus.OK if answer.accepted else DiagnosticStatus.WARN
     return _status(state, "instruction", level, answer.message, values)

@@ -25,12 +25,14 @@ from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
 from irvf.instruction.instruction import Instruction
+from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import load_interpreter
+from irvf.instruction.language_model import FallbackInterpreter, with_language_model
 from irvf.pipeline import FusionPipeline
 from irvf_fusion_node.cameras import CameraSubscriptions
 from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
 from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
-from irvf_fusion_node.instructions import Answer, InstructionDesk, InstructionReader
+from irvf_fusion_node.instructions import Answer, InstructionDesk
 from irvf_fusion_node.outputs import Arrived, Outputs, pair_status
 from irvf_fusion_node.pairing import Pair, StampPairer, Stream
 from irvf_fusion_node.parameters import NodeConfig, Parameters
@@ -52,6 +54,7 @@ class Configured:
     config: NodeConfig
     pipeline: FusionPipeline
     conversion: ImageConversion
+    reader: Interpreter | FallbackInterpreter
     desk: InstructionDesk
     outputs: Outputs
 
@@ -147,15 +150,21 @@ class FusionNode(LifecycleNode):
             f"warm after {time.monotonic() - started:.1f} s"
         )
         outputs = Outputs(self, conversion)
-        self._configured = Configured(config, pipeline, conversion, desk, outputs)
+        self._configured = Configured(config, pipeline, conversion, reader, desk, outputs)
         self._instruction_entities = [
             self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
             self.create_service(SetInstruction, "set_instruction", self._on_set_instruction),
         ]
 
-    def _instruction_reader(self, config: NodeConfig, pipeline: FusionPipeline) -> InstructionReader:
+    @staticmethod
+    def _instruction_reader(config: NodeConfig, pipeline: FusionPipeline) -> Interpreter | FallbackInterpreter:
         tasks_file = Path(config.tasks_file) if config.tasks_file else None
-        return load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder)
+        interpreter = load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder)
+        if not config.language_model:
+            return interpreter
+        return with_language_model(
+            interpreter, interpreter.grammar, config.language_model, config.language_model_timeout
+        )
 
     def _building(self, log: Progress) -> Progress:
         """Return what shows the progress of an engine that is built: in the log, and at once in the diagnostics."""
@@ -247,6 +256,8 @@ class FusionNode(LifecycleNode):
         if self._configured is not None:
             if not self._configured.desk.close(_STOP_TIMEOUT):
                 self.get_logger().error(f"an instruction is still being read after {_STOP_TIMEOUT:.0f} s")
+            if isinstance(self._configured.reader, FallbackInterpreter):
+                self._configured.reader.close()
             self._configured.outputs.close()
             self._configured = None
 
@@ -416,6 +427,7 @@ class FusionNode(LifecycleNode):
             instruction=configured.desk.current if configured else None,
             answer=configured.desk.answer if configured else None,
             prompt=configured.desk.prompt_source if configured else "",
+            language_model=_language_model(configured.reader) if configured else "",
             streams={
                 topic: self._accounts.of(stream, active.pairer.counts(stream) if active else None)
                 for stream, topic in self._topics.items()
@@ -423,3 +435,11 @@ class FusionNode(LifecycleNode):
             publishers={topic: self.count_publishers(topic) for topic in self._topics.values()},
             camera_info=configured.outputs.camera_info if configured else "none",
         )
+
+
+def _language_model(reader: Interpreter | FallbackInterpreter) -> str:
+    """Say how the language model does; empty where there is none."""
+    if not isinstance(reader, FallbackInterpreter):
+        return ""
+    parser = reader.parser
+    return f"{parser.failures} texts without an answer" + (f", the last: {parser.reason}" if parser.reason else "")

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from irvf.evaluation.sentences import load_sentences, measure, merged
-from irvf.instruction.grammar import load_grammar
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpretation, Interpreter
 from irvf.instruction.interpreters import ENCODER, load_interpreter
+from irvf.instruction.language_model import FallbackInterpreter, with_language_model
 from irvf.instruction.tasks import VIEWING
 
 
@@ -29,6 +29,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--encoder", default=ENCODER, help=f"text encoder for the meaning (default: {ENCODER}); '' for words alone"
     )
+    parser.add_argument("--language-model", type=Path, metavar="FOLDER", help="that reads the instructions first")
     parser.add_argument("--sentences", type=Path, help="YAML file of sentences with what they mean: measure on it")
     parser.add_argument("--failures", action="store_true", help="with --sentences: show what is not exactly right")
     parser.set_defaults(run=run)
@@ -39,13 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.text and not arguments.sentences:
         raise ValueError("give an instruction, e.g. irvf explain 'only the cyclists', or --sentences FILE")
     interpreter = load_interpreter(arguments.tasks_file, arguments.classes, arguments.encoder)
+    reader: Interpreter | FallbackInterpreter = interpreter
+    if arguments.language_model:
+        reader = with_language_model(interpreter, interpreter.grammar, arguments.language_model)
     if arguments.sentences:
-        known = arguments.classes or load_grammar(arguments.tasks_file).classes
-        _measure(arguments.sentences, interpreter, known, failures=arguments.failures)
-    return _explain(arguments.text, interpreter) if arguments.text else 0
+        _measure(arguments.sentences, reader, interpreter.grammar.known, failures=arguments.failures)
+    return _explain(arguments.text, reader) if arguments.text else 0
 
 
-def _explain(texts: list[str], interpreter: Interpreter) -> int:
+def _explain(texts: list[str], interpreter: Interpreter | FallbackInterpreter) -> int:
     current: Instruction | None = None
     understood = True
     for number, text in enumerate(texts):
@@ -76,7 +79,9 @@ def _accepted(read: Interpretation, current: Instruction) -> dict[str, str]:
     }
 
 
-def _measure(path: Path, interpreter: Interpreter, known: tuple[str, ...], *, failures: bool) -> None:
+def _measure(
+    path: Path, interpreter: Interpreter | FallbackInterpreter, known: tuple[str, ...], *, failures: bool
+) -> None:
     tallies = measure(load_sentences(path), interpreter, known)
     print("| language | category | sentences | task right | refused | wrong task | all right |")
     print("|---|---|---|---|---|---|---|")

@@ -22,7 +22,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("thermal", type=Path, help="8-bit, 16-bit or float image, one channel")
     parser.add_argument("rgb", type=Path, help="colour image, aligned with the thermal one")
     parser.add_argument("-o", "--output", type=Path, default=Path("fused.png"))
-    parser.add_argument("--instruction", default="", help="what the image is for, e.g. 'detect pedestrians'")
+    parser.add_argument(
+        "--instruction",
+        default="",
+        help="what the image is for and how it should look, e.g. 'detect pedestrians, darken the background'",
+    )
     parser.add_argument("--overlay", type=Path, help="also write the image with what was found drawn")
     parser.add_argument("--model", default=PipelineConfig.model, help="model folder, or max, average, laplacian")
     parser.add_argument("--scale", type=float, default=1.0, help="processing scale of the network, above 0, at most 1")
@@ -56,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     instruction = read_instruction(arguments.instruction or "viewing")
     pipeline = FusionPipeline(_needed(arguments.model, instruction), LiveConfig(processing_scale=arguments.scale))
     pair = FramePair(read_image(arguments.thermal, color=False), read_image(arguments.rgb, color=True))
+    unseen = pipeline.unseen_region(instruction.effects)
+    if unseen:
+        raise ValueError(unseen)
     result = pipeline.fuse(pair, instruction)
     _write(arguments.output, result.fused)
     if arguments.overlay:
@@ -73,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{_beside(arguments.output, 'saliency', result.saliency)} (0 to 255)")
     prompt = pipeline.prompt(instruction)
     under = f", prompt of the {prompt.source}" if prompt else ""
-    print(f"{arguments.output} ({instruction.task.name}{under}, {sum(result.stage_ms.values()):.0f} ms)")
+    effects = "".join(f", {effect}" for effect in instruction.effects)
+    print(f"{arguments.output} ({instruction.task.name}{effects}{under}, {sum(result.stage_ms.values()):.0f} ms)")
     return 0
 
 
@@ -82,7 +90,7 @@ def _needed(model: str, instruction: Instruction) -> PipelineConfig:
     wanted, every = instruction.task.heads, PipelineConfig(model=model)
     return replace(
         every,
-        detector=every.detector if "detection" in wanted else "",
+        detector=every.detector if "detection" in wanted or instruction.names_objects else "",
         segmentation=every.segmentation if "segmentation" in wanted else "",
         saliency=every.saliency if "saliency" in wanted else "",
     )

@@ -12,6 +12,7 @@ import yaml
 
 from irvf.instruction.instruction import Effect
 from irvf.instruction.interpreter import Interpretation, Interpreter
+from irvf.instruction.language_model import FallbackInterpreter
 
 KEEP = "keep"
 REFUSED = "refused"
@@ -130,7 +131,7 @@ class Tally:
 
 
 def measure(
-    sentences: Sequence[Sentence], interpreter: Interpreter, known: Iterable[str]
+    sentences: Sequence[Sentence], interpreter: Interpreter | FallbackInterpreter, known: Iterable[str]
 ) -> dict[tuple[str, str], Tally]:
     """Interpret all sentences; return the tallies by language and category."""
     tallies: dict[tuple[str, str], Tally] = {}

@@ -90,6 +90,11 @@ class Instruction:
     sequence: int
     effects: tuple[Effect, ...] = ()
 
+    @property
+    def names_objects(self) -> bool:
+        """Whether an effect is of a region that objects must be found for."""
+        return any(effect.region is not None and effect.region.objects is not None for effect in self.effects)
+
 
 def add_effects(present: tuple[Effect, ...], added: tuple[Effect, ...]) -> tuple[Effect, ...]:
     """Put effects on top of others.

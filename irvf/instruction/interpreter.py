@@ -116,12 +116,15 @@ class Interpreter:
         grammar: what can be asked for, and how.
         meaning: what sentences are about; None leaves it at the words.
         is_word: says of an English word that it is one; such a word is never taken for a typing error of another.
+
+    Attributes:
+        grammar: as given.
     """
 
     def __init__(
         self, grammar: Grammar, meaning: Meaning | None = None, is_word: Callable[[str], bool] | None = None
     ) -> None:
-        self._grammar = grammar
+        self.grammar = grammar
         self._meaning = meaning
         known = is_word or (lambda _word: False)
         self._named = {words_of(name): task for name, task in grammar.tasks.items()}
@@ -151,7 +154,7 @@ class Interpreter:
         said = self.said(text, reading)
         if reading.names_only and said.accepted:
             return said
-        if reading.language == self._grammar.languages[0].name and self._meaning is not None:
+        if reading.language == self.grammar.languages[0].name and self._meaning is not None:
             return self._weighed(text, reading, said, self._meaning)
         if said.accepted and reading.confidence <= CONFIDENCE:
             return self._refused(text, "too little of it is known")
@@ -159,7 +162,7 @@ class Interpreter:
 
     def mended(self, text: str) -> str:
         """Return an English text without the typing errors that can be told, for what looks at it as a whole."""
-        language = self._grammar.languages[0]
+        language = self.grammar.languages[0]
         speller = self._spellers[language.name]
 
         def mend(found: re.Match[str]) -> str:
@@ -170,13 +173,13 @@ class Interpreter:
 
     def read(self, words: tuple[str, ...]) -> Reading:
         """Read a text in the language that understands most of it, and mend its typing errors in that."""
-        languages = {language.name: language for language in self._grammar.languages}
-        readings = [read(words, self._grammar, language, lambda _word: None) for language in languages.values()]
+        languages = {language.name: language for language in self.grammar.languages}
+        readings = [read(words, self.grammar, language, lambda _word: None) for language in languages.values()]
         best = max(readings, key=_merit)
         if not best.unknown:
             return best
-        likely = dict.fromkeys((best.language, self._grammar.languages[0].name))
-        mended = (read(words, self._grammar, languages[name], self._spellers[name].mend) for name in likely)
+        likely = dict.fromkeys((best.language, self.grammar.languages[0].name))
+        mended = (read(words, self.grammar, languages[name], self._spellers[name].mend) for name in likely)
         return max(mended, key=_merit)
 
     def _weighed(self, text: str, reading: Reading, said: Interpretation, meaning: Meaning) -> Interpretation:
@@ -195,7 +198,7 @@ class Interpreter:
         """Return what a text may mean: what its words say, and the task that the whole sentence is about."""
         found = [said] if said.accepted else []
         if not reading.problem and not reading.negates and len(reading.tasks) < 2 and not reading.effects:
-            task = self._grammar.tasks.get(topic.best)
+            task = self.grammar.tasks.get(topic.best)
             if task is not None and not (said.accepted and said.label == task.name):
                 meant = self._of_task(text, task, reading)
                 found += [replace(meant, source="meaning")] if meant.accepted else []
@@ -209,7 +212,7 @@ class Interpreter:
             return self._refused(text, f"it asks for {' and '.join(reading.tasks)} at once; give one of them")
         task = self._task_of(reading)
         if task is not None:
-            return self._of_task(text, self._grammar.tasks[task], reading)
+            return self._of_task(text, self.grammar.tasks[task], reading)
         if reading.effects or reading.reset:
             return Interpretation(
                 text, effects=tuple(reading.effects), reset=reading.reset, confidence=reading.confidence, source="words"
@@ -245,11 +248,11 @@ class Interpreter:
             named = reading.classes or reading.excluded or reading.every or reading.anything
             if reading.unknown_objects and not named and not reading.effects:
                 return self._refused(text, f"the models do not know {', '.join(reading.unknown_objects)}")
-            wanted = set(reading.classes) or set(self._grammar.known) - set(reading.excluded)
+            wanted = set(reading.classes) or set(self.grammar.known) - set(reading.excluded)
             if not wanted:
                 return self._refused(text, "it leaves no class to look for")
             limited = reading.classes or reading.excluded
-            classes = tuple(name for name in self._grammar.classes if name in wanted) if limited else task.classes
+            classes = tuple(name for name in self.grammar.classes if name in wanted) if limited else task.classes
         return Interpretation(
             text,
             task=task,
@@ -267,7 +270,7 @@ class Interpreter:
 
     def _suggestions(self, text: str, topic: Topic | None) -> tuple[str, ...]:
         """Return the nearest instructions that would be understood, by what the text is about and by its letters."""
-        samples = [(label, sample) for label, each in self._grammar.samples.items() for sample in each]
+        samples = [(label, sample) for label, each in self.grammar.samples.items() for sample in each]
 
         def nearness(entry: tuple[str, str]) -> float:
             letters = difflib.SequenceMatcher(None, text.casefold(), entry[1]).ratio()
