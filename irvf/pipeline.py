@@ -143,7 +143,8 @@ class FusionPipeline:
         Raises:
             EngineError: the text encoder failed.
         """
-        return self._prompts(instruction.text, instruction.task.name) if self._prompts else None
+        wording = instruction.wording or instruction.text
+        return self._prompts(wording, instruction.task.name) if self._prompts else None
 
     @property
     def segmentation_labels(self) -> tuple[str, ...]:

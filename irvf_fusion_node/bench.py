@@ -58,6 +58,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.pid,
         arguments.instruction,
         reliability=arguments.reliability,
+        instructions=arguments.instructions,
     )
     with _spinning(generator):
         generator.wait_until_active(arguments.timeout)
@@ -98,6 +99,7 @@ def main() -> int:
     parser.add_argument("--instruction", required=True, help="in force")
     parser.add_argument("--topics", nargs="+", choices=OUTPUTS, required=True, help="to subscribe to")
     parser.add_argument("--reliability", choices=RELIABILITIES, default="reliable", help="of the cameras")
+    parser.add_argument("--instructions", type=float, default=0.0, help="new ones a second")
     parser.add_argument("--given", nargs="*", default=[], help="parameters that the node must have")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the node")
     parser.add_argument("--report", type=Path, required=True, help="JSON file to write")

@@ -19,13 +19,14 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
 from irvf.evaluation.machine import read_load
 from irvf.evaluation.node_timing import RateRecord, busy_percent, due_ns
 from irvf_fusion_node.camera_messages import read_stamp, with_stamp
-from irvf_msgs.msg import FusionStatus
+from irvf_msgs.msg import ActiveInstruction, FusionStatus
 from irvf_msgs.srv import SetInstruction
 
 NODE = "irvf_fusion_node"
@@ -52,6 +53,15 @@ class BenchError(RuntimeError):
     """The node did not come up, or does not do what was asked for."""
 
 
+def sentences() -> list[str]:
+    """Return instructions that ask for detection, 500 of them, each of other words, in a mixed order."""
+    verbs = ("find", "detect", "locate", "spot", "look for", "search for", "show me", "box", "point out", "where are")
+    objects = ("people", "pedestrians", "cyclists", "cars", "vehicles", "bikes", "hikers", "workers", "kids", "humans")
+    places = ("", "please", "on the road", "tonight", "in this scene")
+    every = [" ".join(filter(None, words)) for words in itertools.product(verbs, objects, places)]
+    return [every[number * 211 % len(every)] for number in range(len(every))]  # 211 shares no factor with 500
+
+
 class LoadGenerator(Node):
     """Plays the cameras, hears what is published, calls a service once a second and reads the node's load.
 
@@ -62,6 +72,7 @@ class LoadGenerator(Node):
         pid: process of the fusion node.
         instruction: in force, and given again and again by service.
         reliability: of the cameras, one of :data:`RELIABILITIES`.
+        instructions: how many new ones are given a second; 0 for none.
 
     Attributes:
         engine: what runs the networks, as the node says; empty before the first pair.
@@ -76,6 +87,7 @@ class LoadGenerator(Node):
         instruction: str,
         *,
         reliability: str,
+        instructions: float = 0.0,
     ) -> None:
         super().__init__("irvf_bench", start_parameter_services=False, enable_rosout=False)
         self.namespace = namespace
@@ -105,7 +117,14 @@ class LoadGenerator(Node):
             for name, (kind, path, request) in services.items()
         }
         self._next_probe = itertools.cycle(self._probes)
-        self.create_timer(1.0, self._on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._on_second, clock=steady)
+        self._sentences = itertools.cycle(sentences())
+        self._asked: dict[str, int] = {}
+        if instructions:
+            self._instruct = self.create_publisher(String, f"{namespace}/instruction", _RELIABLE)
+            self.create_subscription(ActiveInstruction, f"{namespace}/active_instruction", self._on_answer, _RELIABLE)
+            self.create_timer(1 / instructions, self._on_instruction, clock=steady)
 
     # Callbacks of the executor: they only store
 
@@ -131,6 +150,20 @@ class LoadGenerator(Node):
             record.services[name].append((time.monotonic_ns() - started) / 1e6)
 
         client.call_async(request).add_done_callback(answered)
+
+    def _on_instruction(self) -> None:
+        record = self._record
+        if record is None or not self._is_playing:
+            return
+        text = next(self._sentences)
+        self._asked[text] = time.monotonic_ns()
+        record.instructed.append(self._asked[text])
+        self._instruct.publish(String(data=text))
+
+    def _on_answer(self, answer: ActiveInstruction) -> None:
+        asked = self._asked.pop(answer.text, None)
+        if asked is not None and self._record is not None:
+            self._record.answered_instructions.append((time.monotonic_ns() - asked) / 1e6)
 
     def _read_load(self, record: RateRecord) -> None:
         reading = read_load(self._pid)

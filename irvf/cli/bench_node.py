@@ -47,6 +47,9 @@ def add_node_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--parameter", action="append", default=[], type=_assignment, metavar="NAME:=VALUE", help="of the node"
     )
     parser.add_argument("--instruction", default="detection", help="in force (default: detection)")
+    parser.add_argument(
+        "--instructions", type=_positive, metavar="HZ", help="also give new instructions, so many a second"
+    )
     parser.add_argument("--subscribe", nargs="+", choices=TOPICS, default=["image", "detections"], help="to what")
     parser.add_argument(
         "--reliability",
@@ -106,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         "rgb_size": list(arguments.size),
         "seconds": arguments.seconds,
         "instruction": arguments.instruction,
+        "instructions_hz": arguments.instructions or 0.0,
         "subscribed": list(dict.fromkeys(arguments.subscribe)),
         "reliability": arguments.reliability,
         "transport": arguments.transport,
@@ -173,7 +177,7 @@ def _generator_command(arguments: argparse.Namespace, pid: int, report: Path) ->
         *("--thermal-size", *map(str, thermal), "--rgb-size", *map(str, arguments.size)),
         *("--rates", *map(str, rates), "--seconds", str(arguments.seconds)),
         *(f"--instruction={arguments.instruction}", "--topics", *dict.fromkeys(arguments.subscribe)),
-        *("--reliability", arguments.reliability),
+        *("--reliability", arguments.reliability, "--instructions", str(arguments.instructions or 0.0)),
         *("--given", *dict.fromkeys(name for name, _ in arguments.parameter)),
         *("--timeout", str(arguments.timeout), "--report", str(report)),
     ]

@@ -85,6 +85,7 @@ def node_report(measured: Mapping[str, Any], machine: Mapping[str, Any], setting
         *_latency_table(rates, settings["subscribed"]),
         *_load_table(rates),
         *_stages_table(rates),
+        *_instructions_table(rates, settings["subscribed"][0]),
         "",
         *_conclusion(measured, settings),
     ]
@@ -152,6 +153,28 @@ def _stages_table(rates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "|---" * (1 + len(stages)) + "|"
     for rate in rates:
         yield _row(f"{rate['rate_hz']:g}", *(_cell(rate["stages_ms"].get(name), digits=2) for name in stages))
+
+
+def _instructions_table(rates: Sequence[Mapping[str, Any]], topic: str) -> Iterator[str]:
+    if not any(rate.get("instructions") for rate in rates):
+        return
+    yield from (
+        "",
+        f"## New instructions meanwhile, ms; latency of {topic} beside one and otherwise as mean / p50 / p95",
+        "",
+    )
+    yield "| Hz | given | answer p50 | p95 | max | beside | otherwise | delay |"
+    yield "|---" * 8 + "|"
+    for rate in rates:
+        told = rate["instructions"]
+        answer = told["answer_ms"] or {}
+        spreads = (told[name] for name in ("latency_beside_ms", "latency_otherwise_ms", "delay_ms"))
+        yield _row(
+            f"{rate['rate_hz']:g}",
+            told["given"],
+            *(_cell(answer.get(name)) for name in ("p50", "p95", "max")),
+            *(" / ".join(_cell((each or {}).get(name)) for name in ("mean", "p50", "p95")) for each in spreads),
+        )
 
 
 def _conclusion(measured: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:

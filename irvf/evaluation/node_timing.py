@@ -38,6 +38,8 @@ class RateRecord:
         services: name -> milliseconds until each answer.
         calls: name -> how often it was called.
         readings: of node and machine, from the first pair to the last.
+        instructed: when each instruction was given.
+        answered_instructions: milliseconds until the node said what it understood.
     """
 
     rate: float
@@ -50,6 +52,8 @@ class RateRecord:
     services: dict[str, list[float]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     readings: list[Reading] = field(default_factory=list)
+    instructed: list[int] = field(default_factory=list)
+    answered_instructions: list[float] = field(default_factory=list)
 
     def received(self, topic: str) -> dict[int, int]:
         """Return the arrivals of a topic that answer pairs of this rate, in the order of the pairs."""
@@ -180,6 +184,31 @@ def _custom(record: RateRecord) -> dict[str, Any]:
         **_processor(record.readings),
         "node_memory_mb": memory_mb(record.readings),
         "sent_late_ms": spread(record.late_ms),
+        "instructions": _instructions(record) if record.instructed else None,
+    }
+
+
+def _instructions(record: RateRecord) -> dict[str, Any]:
+    """Return how long instructions took, and what they cost the pairs beside them.
+
+    Beside an instruction are the last pair that was sent before it and the next one: which they are does not depend on
+    how long a pair took, as it would if those were counted that were under way.
+    """
+    stamps = list(record.sent)
+    times = np.fromiter(record.sent.values(), np.int64)
+    after = np.searchsorted(times, np.asarray(record.instructed))
+    beside = {stamps[at] for place in after for at in (place - 1, place) if 0 <= at < len(stamps)}
+    first = next(iter(record.arrivals))
+    latencies = {stamp: (end - record.sent[stamp]) / 1e6 for stamp, end in record.received(first).items()}
+    near = spread([value for stamp, value in latencies.items() if stamp in beside])
+    far = spread([value for stamp, value in latencies.items() if stamp not in beside])
+    delay = {name: round(near[name] - far[name], 3) for name in ("mean", "p50", "p95")} if near and far else None
+    return {
+        "given": len(record.instructed),
+        "answer_ms": spread(record.answered_instructions),
+        "latency_beside_ms": near,
+        "latency_otherwise_ms": far,
+        "delay_ms": delay,
     }
 
 

@@ -81,6 +81,8 @@ class Instruction:
         confidence: share of the text that was understood, 0..1.
         sequence: number of the instruction, growing by one with each that is accepted.
         effects: what is done to the look of the image, in this order.
+        wording: the text that asked for the task, which shapes the fused image: of an instruction that speaks of
+            effects only, the one before.
     """
 
     text: str
@@ -89,6 +91,7 @@ class Instruction:
     confidence: float
     sequence: int
     effects: tuple[Effect, ...] = ()
+    wording: str = ""
 
     @property
     def names_objects(self) -> bool:

@@ -75,12 +75,14 @@ class Interpretation:
             raise ValueError(
                 f"{len(effects)} effects would be in force, at most {MAX_EFFECTS} can be; reset them first"
             )
-        task, classes = self.task, self.classes
-        if task is None:
-            task, classes = (previous.task, previous.classes) if previous else (default, ())
-        if task is None:
+        if self.task is not None:
+            return Instruction(self.text, self.task, self.classes, self.confidence, sequence, effects, self.text)
+        if previous is not None:
+            kept = previous.task, previous.classes, self.confidence, sequence, effects, previous.wording
+            return Instruction(self.text, *kept)
+        if default is None:
             raise ValueError("it names no task and none is in force")
-        return Instruction(self.text, task, classes, self.confidence, sequence, effects)
+        return Instruction(self.text, default, (), self.confidence, sequence, effects, default.name)
 
     @property
     def label(self) -> str:
@@ -152,7 +154,7 @@ class Interpreter:
 
     def _understood(self, text: str, reading: Reading) -> Interpretation:
         said = self.said(text, reading)
-        if reading.names_only and said.accepted:
+        if reading.plain and said.accepted:
             return said
         if reading.language == self.grammar.languages[0].name and self._meaning is not None:
             return self._weighed(text, reading, said, self._meaning)

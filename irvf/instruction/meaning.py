@@ -79,7 +79,7 @@ def features_of(reading: Reading, label: str, topic: Topic, *, by_meaning: bool)
             topic.image,
             topic.rank(label),
             1 - reading.confidence,
-            not reading.unknown and not reading.other,
+            reading.complete,
             bool(reading.tasks) and not by_meaning,
             asks and bool(reading.courtesies),
             asks and not reading.courtesies and bool(reading.classes or reading.excluded),

@@ -67,6 +67,17 @@ class Reading:
         return any(said)
 
     @property
+    def complete(self) -> bool:
+        """Whether every word of it is known, and none of them is about something else."""
+        return not (self.unknown or self.other or self.unknown_objects)
+
+    @property
+    def plain(self) -> bool:
+        """Whether all of it is understood and asks for something that can be found: "show me the people, please"."""
+        asks = bool(self.tasks or self.courtesies) and bool(self.classes or self.excluded or self.every)
+        return self.names_only or (self.complete and asks and not self.mended)
+
+    @property
     def negates(self) -> bool:
         """Whether something is not wanted."""
         return bool(self.unwanted or self.excluded)

@@ -124,8 +124,11 @@ class Speller:
         """Return what :meth:`mend` does, in the plural where that was meant."""
         return self._found(word)[0]
 
+    def _is_a_word(self, word: str) -> bool:
+        return self._is_word(word) or self._is_word(f"{word}s")  # what ended in s came without it
+
     def _find(self, word: str) -> tuple[str, str] | tuple[None, None]:
-        if len(word) < _SHORTEST_MENDED or not word.isalpha() or not word.isascii() or self._is_word(word):
+        if len(word) < _SHORTEST_MENDED or not word.isalpha() or not word.isascii() or self._is_a_word(word):
             return None, None
         most = 1 if len(word) < _LONG else 2
         letters = _letters(word)

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
 import json
 import logging
 import shutil
@@ -568,15 +569,28 @@ def test_what_was_read_before_changes_nothing(untaught):
     assert generator("Answer:") == TransformersGenerator(untaught, max_new_tokens=12, time_limit=60)("Answer:")
 
 
-def test_it_is_what_the_model_finds_most_probable(untaught, tokenizer):
-    ids = tokenizer("Text: the sky")["input_ids"]
-    model = LlamaForCausalLM.from_pretrained(untaught)
-    expected = []
+def greedy(folder, ids, count):
+    """By hand: the most probable token, again and again, without a cache."""
+    model = LlamaForCausalLM.from_pretrained(folder)
+    found = []
     with torch.no_grad():
-        for _ in range(8):
-            expected.append(int(model(input_ids=torch.tensor([ids + expected])).logits[0, -1].argmax()))
+        for _ in range(count):
+            found.append(int(model(input_ids=torch.tensor([ids + found])).logits[0, -1].argmax()))
+    return found
+
+
+def test_it_is_what_the_model_finds_most_probable(untaught, tokenizer):
+    expected = greedy(untaught, tokenizer("Text: the sky")["input_ids"], 8)
     generator = TransformersGenerator(untaught, max_new_tokens=8, time_limit=60)
     assert generator("Text: the sky") == tokenizer.decode(expected, skip_special_tokens=True)
+
+
+def test_it_stops_at_the_end_that_the_folder_names(untaught, tokenizer, tmp_path):
+    shutil.copytree(untaught, tmp_path, dirs_exist_ok=True)
+    expected = greedy(untaught, tokenizer("Text: the sky")["input_ids"], 8)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, expected[3]]}), "utf-8")
+    generator = TransformersGenerator(tmp_path, max_new_tokens=8, time_limit=60)
+    assert generator("Text: the sky") == tokenizer.decode(expected[: expected.index(expected[3]) + 1])
 
 
 def test_no_generation_outlives_its_time_limit(untaught):
@@ -586,15 +600,20 @@ def test_no_generation_outlives_its_time_limit(untaught):
     with pytest.raises(LanguageModelError, match=r"it took longer than 0\.2 s"):
         generator("Answer:")
     assert time.monotonic() - began < PATIENCE
+    assert len(generator._seen) < 2000
 
 
-def test_what_was_read_when_the_time_was_over_is_kept(untaught):
+def test_a_long_prompt_is_read_on_where_the_time_was_over(untaught):
     prompt = answering("").prompt("look")
-    generator = TransformersGenerator(untaught, max_new_tokens=4, time_limit=1e-9)
-    with pytest.raises(LanguageModelError, match="it took longer"):
-        generator(prompt)
-    generator.read_ahead(prompt)
-    generator._time_limit = 60
+    generator = TransformersGenerator(untaught, max_new_tokens=4, time_limit=60)
+    tokens, read, began = generator._tokens(prompt), [], time.monotonic()
+    while len(generator._seen) < len(tokens) and time.monotonic() - began < PATIENCE:
+        with contextlib.suppress(LanguageModelError):
+            generator._read(tokens, time.monotonic() + 1e-4)
+        read.append(len(generator._seen))
+    assert read == sorted(read)
+    assert len(set(read)) > 2
+    assert read[-1] == len(tokens)
     assert generator(prompt) == TransformersGenerator(untaught, max_new_tokens=4, time_limit=60)(prompt)
 
 
