@@ -24,10 +24,10 @@ from irvf.engines.tensorrt_builder import Progress, log_progress
 from irvf.frames import FramePair
 from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
+from irvf.instruction.fallback_interpreter import FallbackInterpreter, with_language_model
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import load_interpreter
-from irvf.instruction.language_model import FallbackInterpreter, with_language_model
 from irvf.pipeline import FusionPipeline
 from irvf_fusion_node.cameras import CameraSubscriptions
 from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
@@ -162,9 +162,7 @@ class FusionNode(LifecycleNode):
         interpreter = load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder)
         if not config.language_model:
             return interpreter
-        return with_language_model(
-            interpreter, interpreter.grammar, config.language_model, config.language_model_timeout
-        )
+        return with_language_model(interpreter, config.language_model, config.language_model_timeout)
 
     def _building(self, log: Progress) -> Progress:
         """Return what shows the progress of an engine that is built: in the log, and at once in the diagnostics."""

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from irvf.evaluation.sentences import load_sentences, measure, merged
+from irvf.instruction.fallback_interpreter import FallbackInterpreter, with_language_model
 from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpretation, Interpreter
 from irvf.instruction.interpreters import ENCODER, load_interpreter
-from irvf.instruction.language_model import FallbackInterpreter, with_language_model
 from irvf.instruction.tasks import VIEWING
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     interpreter = load_interpreter(arguments.tasks_file, arguments.classes, arguments.encoder)
     reader: Interpreter | FallbackInterpreter = interpreter
     if arguments.language_model:
-        reader = with_language_model(interpreter, interpreter.grammar, arguments.language_model)
+        reader = with_language_model(interpreter, arguments.language_model)
     if arguments.sentences:
         _measure(arguments.sentences, reader, interpreter.grammar.known, failures=arguments.failures)
     return _explain(arguments.text, reader) if arguments.text else 0

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from irvf.instruction.fallback_interpreter import FallbackInterpreter
 from irvf.instruction.instruction import Effect
 from irvf.instruction.interpreter import Interpretation, Interpreter
-from irvf.instruction.language_model import FallbackInterpreter
 
 KEEP = "keep"
 REFUSED = "refused"

@@ -46,7 +46,8 @@ class Region:
 
     def complement(self) -> Region:
         """Return everything but this."""
-        name = self.name.removeprefix("all but ") if self.inverted else f"all but {self.name}"
+        but = "all but "
+        name = self.name.removeprefix(but) if self.name.startswith(but) else but + self.name
         return replace(self, name=name, inverted=not self.inverted)
 
 

@@ -1,4 +1,4 @@
-"""A language model that reads instructions: a prompt of examples in, a checked answer out, and a time limit on it all.
+"""A language model that reads instructions: a prompt of examples in, a checked answer out.
 
 As TeRF does (section 2.1, Eq. 1), the model is shown commands with what they mean and continues with what the user's
 command means: its regions and its wishes. No word of the answer is followed that the grammar does not have.
@@ -7,33 +7,20 @@ command means: its regions and its wishes. No word of the answer is followed tha
 from __future__ import annotations
 
 import json
-import logging
-import math
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from irvf.instruction.grammar import Grammar
 from irvf.instruction.instruction import AMOUNT, EFFECT_KINDS, MAX_EFFECTS, SLIGHT, STRONG, Effect, Region
-from irvf.instruction.interpreter import MAX_LENGTH, Interpretation, Interpreter, clean_text, describe
+from irvf.instruction.interpreter import MAX_LENGTH, Interpretation, clean_text, describe
 from irvf.instruction.tasks import Task
-from irvf.instruction.words import MARKS, words_of
 
 SOURCE = "language model"
 CONFIDENCE = 0.8
 """Stands for an answer that passed every check: no measure of how often such an answer is right."""
-TIME_LIMIT = 5.0
-"""Seconds that a user is kept waiting for a language model."""
 MAX_ANSWER = 4000
 """Longest answer that is looked at, in characters; one with as many effects as are allowed has a quarter of it."""
-MAX_NEW_TOKENS = 400
-"""Longest answer that is generated."""
 AMOUNTS = {"slight": SLIGHT, "normal": AMOUNT, "strong": STRONG}
 DIRECTIONS = {"up": 1, "down": -1}
 
@@ -43,10 +30,6 @@ _EFFECT_DEFAULTS = {"kind": None, "direction": None, "strength": "normal", "regi
 _CLASS_HEADS = {"detection", "segmentation"}
 _SPELT_OUT = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>[]{}|&"}
 """Marks of which chat templates and tokenizers make their control tokens: ``<|im_end|>``, ``</s>``, ``[INST]``."""
-_CHUNK = 64
-"""Tokens that are read between two looks at the clock."""
-
-_logger = logging.getLogger(__name__)
 
 
 class LanguageModelError(ValueError):
@@ -249,293 +232,9 @@ class LanguageModelParser:
         )
 
 
-class TransformersGenerator:
-    """A causal language model of ``transformers``, greedy, for one thread at a time; needs torch.
-
-    Its files must be here: nothing is downloaded, no code of the folder is run, and weights are read as safetensors
-    alone, because loading a pickle runs what is written in it. Weights keep the type in which they are stored. What a
-    prompt shares with the one before is not computed again.
-
-    Args:
-        folder: as ``save_pretrained`` writes it. Where its tokenizer has a chat template, the prompt is a message.
-        device: of torch.
-        max_new_tokens: longest answer.
-        time_limit: seconds in which it must have answered, longer by a token or 64 of the prompt at most.
-
-    Raises:
-        LanguageModelError: no folder of a causal language model that ``transformers`` loads.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        device: str = "cpu",
-        max_new_tokens: int = MAX_NEW_TOKENS,
-        time_limit: float = TIME_LIMIT,
-    ) -> None:
-        if not (Path(folder) / "config.json").is_file():  # a name on the hub would be looked up in what was downloaded
-            raise LanguageModelError(f"{folder} is no folder of a language model: it has no config.json")
-        try:
-            self._tokenizer, self._model, missing = _load(str(folder), device)
-        except Exception as error:
-            reason = clean_text(str(error), 300)
-            raise LanguageModelError(f"{folder} cannot be loaded as a causal language model: {reason}") from error
-        if missing:  # transformers would leave them random
-            raise LanguageModelError(f"{folder}: its weights lack {len(missing)} of the network, as {min(missing)}")
-        self._device = device
-        self._max_new_tokens = max_new_tokens
-        self._time_limit = time_limit
-        self._cache: Any = None
-        self._seen: list[int] = []  # tokens that the cache holds
-
-    def __call__(self, prompt: str) -> str:
-        """Return how the model continues a prompt, to the end of the first JSON object or of what it has to say.
-
-        Raises:
-            LanguageModelError: the time is over, or the prompt is too long for the model.
-        """
-        import torch  # noqa: PLC0415  (seconds to import)
-
-        deadline = time.monotonic() + self._time_limit
-        tokens = self._tokens(prompt)
-        self._read(tokens[:-1], deadline)
-
-        def written(ids: Any) -> str:
-            return str(self._tokenizer.decode(ids[0, len(tokens) :].tolist(), skip_special_tokens=True))
-
-        def is_done(ids: Any, _scores: Any, **_: Any) -> Any:
-            done = time.monotonic() > deadline or _is_complete(written(ids))
-            return torch.full((1,), done, dtype=torch.bool, device=ids.device)
-
-        cache, self._cache = self._cache, None  # should it fail in between, nothing half done is left
-        ids = torch.tensor([tokens], device=self._device)
-        with torch.inference_mode():
-            ids = self._model.generate(
-                ids, attention_mask=torch.ones_like(ids), past_key_values=cache, stopping_criteria=[is_done]
-            )
-        self._seen = ids[0, : cache.get_seq_length()].tolist()
-        self._cache = cache
-        text = written(ids)
-        if time.monotonic() > deadline and not _is_complete(text):
-            raise LanguageModelError(_late(self._time_limit))
-        return text
-
-    def read_ahead(self, prompt: str) -> None:
-        """Read a prompt, however long it takes, so that one that begins alike is answered sooner.
-
-        Raises:
-            LanguageModelError: the prompt is too long for the model.
-        """
-        self._read(self._tokens(prompt)[:-1], math.inf)
-
-    def _tokens(self, prompt: str) -> list[int]:
-        if self._tokenizer.chat_template:
-            # A model that thinks aloud first would do so until the time is over.
-            chat = [{"role": "user", "content": prompt}]
-            options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-            prompt = self._tokenizer.apply_chat_template(chat, **options)
-        tokens: list[int] = self._tokenizer(prompt, add_special_tokens=not self._tokenizer.chat_template)["input_ids"]
-        most = getattr(self._model.config, "max_position_embeddings", None) or math.inf
-        if len(tokens) + self._max_new_tokens > most:
-            raise LanguageModelError(
-                f"the prompt has {len(tokens)} tokens and the answer up to {self._max_new_tokens}; it reads only {most}"
-            )
-        self._model.generation_config.max_new_tokens = self._max_new_tokens
-        return tokens
-
-    def _read(self, tokens: list[int], deadline: float) -> None:
-        """Bring the cache to hold these tokens; what was read when the time is over is kept for the next."""
-        import torch  # noqa: PLC0415
-        from transformers import DynamicCache  # noqa: PLC0415
-
-        shared = next((at for at, pair in enumerate(zip(self._seen, tokens, strict=False)) if pair[0] != pair[1]), None)
-        shared = min(len(self._seen), len(tokens)) if shared is None else shared
-        cache, self._cache = self._cache, None
-        try:
-            if cache is not None and shared < len(self._seen):
-                cache.crop(shared - len(self._seen))
-        except (RuntimeError, ValueError):  # a cache that forgets, as of a sliding window, cannot go back
-            cache = None
-        if cache is None:
-            cache, shared = DynamicCache(config=self._model.config), 0
-        for start in range(shared, len(tokens), _CHUNK):
-            if time.monotonic() > deadline:
-                self._cache, self._seen = cache, tokens[:start]
-                raise LanguageModelError(_late(self._time_limit))
-            part = torch.tensor([tokens[start : start + _CHUNK]], device=self._device)
-            with torch.inference_mode():
-                self._model.base_model(input_ids=part, past_key_values=cache, use_cache=True)
-        self._cache, self._seen = cache, tokens
-
-
-class TimedParser:
-    """Runs a parser in a daemon thread of its own and waits for it so long and no longer. Safe to use from any thread.
-
-    Args:
-        parse: understands a text; called with one text at a time.
-        time_limit: seconds, more than 0.
-
-    Attributes:
-        reason: why there was no answer to the last text; empty when there was one.
-        failures: number of texts without an answer.
-
-    Raises:
-        ValueError: the time limit is none.
-    """
-
-    def __init__(self, parse: Callable[[str], Interpretation], time_limit: float = TIME_LIMIT) -> None:
-        if not 0 < time_limit < threading.TIMEOUT_MAX:
-            raise ValueError(f"the time limit of the language model must be more than 0 seconds, not {time_limit}")
-        self.reason = ""
-        self.failures = 0
-        self._parse = parse
-        self._time_limit = time_limit
-        self._closed = False
-        self._free = threading.Lock()
-        self._texts: SimpleQueue[tuple[str, Future[Interpretation | str]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="language-model", daemon=True)
-        self._thread.start()
-
-    def __call__(self, text: str) -> Interpretation | None:
-        """Return what the parser makes of a text; None when it failed, is late, or is busy with an earlier text."""
-        given = self._ask(text)
-        if not isinstance(given, str):
-            self.reason = ""
-            return given
-        self.failures += 1
-        if given != self.reason:  # not the same line for every text
-            _logger.warning("no answer of the language model: %s", given)
-        self.reason = given
-        return None
-
-    def close(self) -> None:
-        """Take no more texts and end the thread; waits for a text that is worked on, no longer than the time limit."""
-        self._closed = True
-        self._texts.put(None)
-        self._thread.join(self._time_limit)
-
-    def _ask(self, text: str) -> Interpretation | str:
-        """Return what the parser makes of a text, or why it is nothing."""
-        if self._closed:
-            return "it is closed"
-        if not self._free.acquire(blocking=False):
-            return "it is busy with an earlier text"
-        answer: Future[Interpretation | str] = Future()
-        self._texts.put((text, answer))
-        try:
-            return answer.result(self._time_limit)
-        except FutureTimeoutError:
-            return _late(self._time_limit)
-
-    def _run(self) -> None:
-        while (item := self._texts.get()) is not None:
-            text, answer = item
-            given: Interpretation | str
-            try:
-                given = self._parse(text)
-            except Exception as error:  # noqa: BLE001 - a model of the user's own: whatever it raises is an answer
-                given = clean_text(str(error)) or type(error).__name__
-            self._free.release()  # first: who has the answer may come at once with the next text
-            answer.set_result(given)  # late, it is looked at by nobody
-
-
-class FallbackInterpreter:
-    """Interprets as a language model does, and as the built-in interpreter where that gives no answer.
-
-    Names of tasks, empty texts and texts that are too long are not shown to the language model. What it refuses is
-    refused.
-
-    Args:
-        interpreter: the built-in one.
-        parser: the language model.
-
-    Attributes:
-        parser: the same, for diagnostics.
-    """
-
-    def __init__(self, interpreter: Interpreter, parser: TimedParser) -> None:
-        self._interpreter = interpreter
-        self.parser = parser
-
-    def interpret(self, text: str) -> Interpretation:
-        """Understand a text or refuse it; never raises. Takes no longer than both together.
-
-        Args:
-            text: from the user, of any length and content.
-        """
-        known = self._interpreter.interpret(text)
-        if known.source == "name" or set(words_of(known.text)) <= MARKS:  # of a text that is too long, none is left
-            return known
-        answer = self.parser(text)
-        if answer is None:
-            return known
-        if answer.accepted or not known.suggestions:
-            return answer
-        message = f"{answer.message}; try {', '.join(map(repr, known.suggestions))}"
-        return replace(answer, message=message, suggestions=known.suggestions)
-
-    def close(self) -> None:
-        """End the thread of the language model."""
-        self.parser.close()
-
-
-def with_language_model(
-    interpreter: Interpreter, grammar: Grammar, folder: str | Path, time_limit: float = TIME_LIMIT, device: str = "cpu"
-) -> FallbackInterpreter:
-    """Put a language model in front of an interpreter; loads it and lets it read the examples, which takes its time.
-
-    Args:
-        interpreter: answers where the model does not.
-        grammar: of that interpreter.
-        folder: of a causal language model; see :class:`TransformersGenerator`.
-        time_limit: seconds for a text.
-        device: of torch.
-
-    Raises:
-        LanguageModelError: the folder cannot be used.
-        ValueError: the time limit is none.
-    """
-    generator = TransformersGenerator(folder, device, time_limit=time_limit)
-    parser = LanguageModelParser(generator, grammar)
-    generator.read_ahead(parser.prompt(""))
-    return FallbackInterpreter(interpreter, TimedParser(parser, time_limit))
-
-
-def _load(folder: str, device: str) -> tuple[Any, Any, Collection[str]]:
-    """Return the tokenizer, the model and the names of weights that the folder lacks."""
-    import transformers  # noqa: PLC0415  (seconds to import)
-
-    library: Any = transformers
-    options = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = library.AutoTokenizer.from_pretrained(folder, **options)
-    model, report = library.AutoModelForCausalLM.from_pretrained(
-        folder, **options, use_safetensors=True, dtype="auto", output_loading_info=True
-    )
-    end = model.generation_config.eos_token_id or tokenizer.eos_token_id
-    first = end[0] if isinstance(end, list) else end
-    # Not the folder's own: it may sample or penalise repetition, which JSON is full of.
-    model.generation_config = library.GenerationConfig(
-        do_sample=False, eos_token_id=end, pad_token_id=tokenizer.pad_token_id or first
-    )
-    return tokenizer, model.eval().requires_grad_(requires_grad=False).to(device), report["missing_keys"]
-
-
-def _late(time_limit: float) -> str:
-    return f"it took longer than {time_limit:g} s"
-
-
 def _asked(text: str) -> str:
     quoted = json.dumps(text, ensure_ascii=False).translate(_SPELT_OUT)
     return f"Text: {quoted}\nAnswer:"
-
-
-def _is_complete(text: str) -> bool:
-    """Whether a JSON object has ended in a text."""
-    try:
-        json.JSONDecoder().raw_decode(text, text.index("{"))
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _object_in(answer: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from irvf.instruction.fallback_interpreter import FallbackInterpreter, TimedParser, with_language_model
 from irvf.instruction.grammar import load_grammar
 from irvf.instruction.instruction import EFFECT_KINDS, MAX_EFFECTS
 from irvf.instruction.interpreter import MAX_LENGTH, Interpretation, Interpreter
@@ -32,13 +33,10 @@ from irvf.instruction.language_model import (
     EXAMPLES,
     MAX_ANSWER,
     SOURCE,
-    FallbackInterpreter,
     LanguageModelError,
     LanguageModelParser,
-    TimedParser,
-    TransformersGenerator,
-    with_language_model,
 )
+from irvf.instruction.language_model_generator import TransformersGenerator
 from irvf.instruction.words import words_of
 
 ROOT = Path(__file__).parents[2]
@@ -548,7 +546,7 @@ def taught(tokenizer, tmp_path_factory):
 
 
 def test_from_the_text_to_the_interpretation(taught):
-    interpreter = with_language_model(BUILT_IN, GRAMMAR, taught, time_limit=60)
+    interpreter = with_language_model(BUILT_IN, taught, time_limit=60)
     read = interpreter.interpret(TAUGHT)
     assert (interpreter.parser.reason, read.source) == ("", SOURCE)
     assert read.message == "brighter 0.5 (person)"
@@ -618,14 +616,14 @@ def test_a_long_prompt_is_read_on_where_the_time_was_over(untaught):
 
 
 def test_a_model_that_talks_nonsense_leaves_the_built_in_one(untaught):
-    interpreter = with_language_model(BUILT_IN, GRAMMAR, untaught, time_limit=60)
+    interpreter = with_language_model(BUILT_IN, untaught, time_limit=60)
     assert interpreter.interpret("detect cars") == BUILT_IN.interpret("detect cars")
     assert "JSON" in interpreter.parser.reason
     interpreter.close()
 
 
 def test_a_model_that_is_too_slow_leaves_the_built_in_one_and_stops(untaught):
-    interpreter = with_language_model(BUILT_IN, GRAMMAR, untaught, time_limit=0.05)
+    interpreter = with_language_model(BUILT_IN, untaught, time_limit=0.05)
     assert interpreter.interpret("detect cars") == BUILT_IN.interpret("detect cars")
     assert interpreter.parser.reason == "it took longer than 0.05 s"
     assert interpreter.parser._free.acquire(timeout=PATIENCE)  # the thread is not left generating
@@ -653,7 +651,7 @@ def test_a_prompt_that_is_too_long_for_the_model_is_said_at_the_start(untaught, 
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 512}), "utf-8")
     with pytest.raises(LanguageModelError, match="it reads only 512"):
-        with_language_model(BUILT_IN, GRAMMAR, tmp_path)
+        with_language_model(BUILT_IN, tmp_path)
 
 
 def without_config(folder):
@@ -708,6 +706,6 @@ def test_a_name_is_no_folder_and_nothing_is_fetched(tmp_path, monkeypatch):
 
 
 def test_without_a_folder_neither_torch_nor_transformers_is_imported():
-    code = "import sys, irvf.instruction.language_model; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, irvf.instruction.fallback_interpreter; print({'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603
     assert done.stdout.strip() == "set()"
