@@ -21,7 +21,7 @@ setup(
     name=NAME,
     version="0.1.0",
     packages=find_packages(include=["irvf", "irvf.*", "irvf_fusion_node", "irvf_fusion_node.*"]),
-    package_data={"": ["*.yaml"]},
+    package_data={"": ["*.yaml"], "irvf.instruction": ["grammar/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

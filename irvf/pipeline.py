@@ -222,23 +222,26 @@ class FusionPipeline:
             fused_luma = fuse_at_scale(fusion, registered.thermal, luma, stages.live.processing_scale)
         with clock("color"):
             fused_luma = _where_thermal_reaches(fused_luma, luma, registered)
-            fused = merge_luma_chroma(fused_luma, chroma)
+            looks = bool(wanted) or instruction.names_objects or not instruction.effects
+            fused = merge_luma_chroma(fused_luma, chroma) if looks else None
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
-        if heads.detection and ("detection" in wanted or instruction.names_objects):
+        if fused is not None and heads.detection and ("detection" in wanted or instruction.names_objects):
             detections = self._detect(
                 stages.live, heads.detection, fused, pair.rgb.stamp, instruction=instruction, clock=clock
             )
-        if heads.segmentation and "segmentation" in wanted:
+        if fused is not None and heads.segmentation and "segmentation" in wanted:
             with clock("segment"):
                 segmentation = heads.segmentation.segment(fused)
-        if heads.saliency and "saliency" in wanted:
+        if fused is not None and heads.saliency and "saliency" in wanted:
             with clock("saliency"):
                 saliency = heads.saliency.detect(fused)
-        if instruction.effects:
+        if instruction.effects or fused is None:
             with clock("effects"):
                 seen = _Seen(fused_luma, registered.thermal, luma, detections, segmentation)
-                fused = self._changed(seen, chroma, instruction.effects)
+                changed_luma, changed_chroma = self._changed(seen, chroma, instruction.effects)
+            with clock("color"):
+                fused = merge_luma_chroma(changed_luma, changed_chroma)
         if "detection" not in wanted:
             detections = ()
         elif instruction.classes:
@@ -247,8 +250,8 @@ class FusionPipeline:
             segmentation = heads.segmentation.limit(segmentation, instruction.classes)
         return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
 
-    def _changed(self, seen: _Seen, chroma: Chroma, effects: tuple[Effect, ...]) -> Image8:
-        """Return the fused image as an instruction's effects make it look."""
+    def _changed(self, seen: _Seen, chroma: Chroma, effects: tuple[Effect, ...]) -> tuple[Plane, Chroma]:
+        """Return luma and chroma of the fused image as an instruction's effects make it look."""
         masks = {
             region: region_mask(
                 region,
@@ -267,7 +270,7 @@ class FusionPipeline:
         look = apply_effects(seen.fused, seen.thermal, seen.luma, masked, self._scratch)
         if look.saturation is not None:
             chroma = scale_chroma(chroma, look.saturation, self._scratch)
-        return merge_luma_chroma(look.luma, chroma)
+        return look.luma, chroma
 
     def _detect(
         self,
@@ -355,7 +358,7 @@ class StageClock:
     """Measures the wall time of stages; ``with clock("name"): ...``.
 
     Attributes:
-        stage_ms: name -> milliseconds, in the order in which the stages ran.
+        stage_ms: name -> milliseconds, in the order in which the stages began; of one that came twice, both together.
     """
 
     def __init__(self) -> None:
@@ -366,7 +369,7 @@ class StageClock:
         """Measure one stage."""
         started = time.perf_counter()
         yield
-        self.stage_ms[name] = (time.perf_counter() - started) * 1e3
+        self.stage_ms[name] = self.stage_ms.get(name, 0.0) + (time.perf_counter() - started) * 1e3
 
 
 def read_instruction(text: str = "viewing") -> Instruction:

@@ -13,7 +13,7 @@ from typing import Protocol
 from builtin_interfaces.msg import Time
 
 from irvf.instruction.instruction import Instruction
-from irvf.instruction.interpreter import Interpretation
+from irvf.instruction.interpreter import Interpretation, clean_text
 from irvf.instruction.tasks import VIEWING
 from irvf.pipeline import FusionPipeline
 from irvf_fusion_node.worker import LatestMailbox, MailboxClosedError
@@ -24,6 +24,8 @@ NICENESS = 10
 """By how much the thread that reads instructions steps back behind the one that fuses, where the system allows it."""
 REST = 4.0
 """After reading a text the thread rests this many times as long: a flood of texts takes a fifth of a core at most."""
+MAX_REST = 0.2
+"""Seconds that it rests at most: after a text that a language model took long for, the next one is not kept waiting."""
 
 _logger = logging.getLogger(__name__)
 
@@ -37,14 +39,22 @@ class InstructionReader(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a text that was given, and when that was; one that a newer text overtook was not read."""
+    """What became of a text that was given, and when that was; one that a newer text overtook was not read.
+
+    ``current`` is the instruction in force since then; None where the text was not read.
+    """
 
     text: str
     accepted: bool
     message: str
     stamp: Time
     suggestions: tuple[str, ...] = ()
-    read: bool = True
+    current: Instruction | None = None
+
+    @property
+    def read(self) -> bool:
+        """Whether it was read."""
+        return self.current is not None
 
 
 Answered = Callable[[Answer], None]
@@ -105,7 +115,7 @@ class InstructionDesk:
         try:
             superseded = self._mailbox.put(_Given(text, now, answered))
         except MailboxClosedError:
-            answered(Answer("", accepted=False, message="the node is being shut down", stamp=now, read=False))
+            answered(Answer("", accepted=False, message="the node is being shut down", stamp=now))
             return
         if superseded is not None:
             _leave_unread(superseded)
@@ -128,10 +138,14 @@ class InstructionDesk:
                 given.answered(answer)
             except Exception:
                 _logger.exception("an instruction was not answered")
-            self._closed.wait(REST * (time.monotonic() - started))
+            self._closed.wait(min(REST * (time.monotonic() - started), MAX_REST))
 
     def _read(self, given: _Given) -> Answer:
-        read = self._reader.interpret(given.text)
+        try:
+            read = self._reader.interpret(given.text)
+        except Exception as error:  # noqa: BLE001 - a text encoder or model that fails: whoever gave the text hears of it
+            text = clean_text(given.text)
+            read = Interpretation(text, accepted=False, message=f"not understood: {type(error).__name__}: {error}")
         if read.accepted:
             try:
                 current = self._follow(read, self.current)
@@ -168,11 +182,13 @@ class InstructionDesk:
         missing = self._pipeline.missing_heads(current.task)
         if missing:
             message += f"; no model for {', '.join(missing)} is loaded, so only the fused image is published"
-        return Answer(read.text, accepted=True, message=message, stamp=now)
+        return Answer(read.text, accepted=True, message=message, stamp=now, current=current)
 
     def _refused(self, read: Interpretation, reason: str, now: Time) -> Answer:
         message = f"{reason}; kept {self.current.text!r} ({self.current.task.name})"
-        return Answer(read.text, accepted=False, message=message, stamp=now, suggestions=read.suggestions)
+        return Answer(
+            read.text, accepted=False, message=message, stamp=now, suggestions=read.suggestions, current=self.current
+        )
 
     @property
     def prompt_source(self) -> str:
@@ -182,7 +198,8 @@ class InstructionDesk:
 
     def message(self) -> ActiveInstruction:
         """Return the state of things."""
-        current, answer = self.current, self.answer
+        answer = self.answer
+        current = answer.current or self.current
         return ActiveInstruction(
             stamp=answer.stamp,
             sequence=current.sequence,
@@ -199,8 +216,8 @@ class InstructionDesk:
         )
 
     def fill(self, answer: Answer, response: SetInstruction.Response) -> SetInstruction.Response:
-        """Answer the service."""
-        current = self.current
+        """Answer the service: with what was in force when the text was read, whatever came after it."""
+        current = answer.current or self.current
         response.accepted, response.message = answer.accepted, answer.message
         response.sequence, response.task = current.sequence, current.task.name
         response.classes, response.effects = list(current.classes), list(map(str, current.effects))
@@ -210,7 +227,7 @@ class InstructionDesk:
 
 def _leave_unread(given: _Given) -> None:
     message = "not read: a newer instruction came"
-    given.answered(Answer("", accepted=False, message=message, stamp=given.stamp, read=False))
+    given.answered(Answer("", accepted=False, message=message, stamp=given.stamp))
 
 
 def _step_back() -> None:

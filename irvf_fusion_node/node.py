@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
@@ -140,20 +143,31 @@ class FusionNode(LifecycleNode):
         conversion = image_conversion(config.image_conversion)
         options = replace(config.pipeline.engine_options, progress=self._building(log_progress()))
         pipeline = FusionPipeline(replace(config.pipeline, engine_options=options), config.live)
-        reader = self._instruction_reader(config, pipeline)
-        desk = InstructionDesk(reader, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
-        started = time.monotonic()
-        pipeline.warm_up()
-        heads = ", ".join(f"{head} {model or 'none'}" for head, model in config.pipeline.heads.items())
-        self.get_logger().info(
-            f"model {pipeline.model_name}, {heads}, engine {pipeline.engine_description}, "
-            f"warm after {time.monotonic() - started:.1f} s"
-        )
-        outputs = Outputs(self, conversion)
+        with ExitStack() as threads:  # they end where what follows fails
+            reader = self._instruction_reader(config, pipeline)
+            if isinstance(reader, FallbackInterpreter):
+                threads.callback(reader.close)
+            desk = InstructionDesk(reader, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
+            threads.callback(desk.close, _STOP_TIMEOUT)
+            started = time.monotonic()
+            pipeline.warm_up()
+            heads = ", ".join(f"{head} {model or 'none'}" for head, model in config.pipeline.heads.items())
+            self.get_logger().info(
+                f"model {pipeline.model_name}, {heads}, engine {pipeline.engine_description}, "
+                f"warm after {time.monotonic() - started:.1f} s"
+            )
+            outputs = Outputs(self, conversion)
+            threads.pop_all()
         self._configured = Configured(config, pipeline, conversion, reader, desk, outputs)
         self._instruction_entities = [
             self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
-            self.create_service(SetInstruction, "set_instruction", self._on_set_instruction),
+            self.create_service(
+                SetInstruction,
+                "set_instruction",
+                self._on_set_instruction,
+                # While a text is being read the answer is pending, and a group that excludes others would hold them up.
+                callback_group=ReentrantCallbackGroup(),
+            ),
         ]
 
     @staticmethod
@@ -248,8 +262,10 @@ class FusionNode(LifecycleNode):
     def _release(self) -> None:
         self._stop()
         for entity in self._instruction_entities:
-            destroy = self.destroy_subscription if isinstance(entity, Subscription) else self.destroy_service
-            destroy(entity)
+            if isinstance(entity, Subscription):
+                self.destroy_subscription(entity)
+            else:
+                self._destroy_answered(entity)
         self._instruction_entities = []
         if self._configured is not None:
             if not self._configured.desk.close(_STOP_TIMEOUT):
@@ -258,6 +274,14 @@ class FusionNode(LifecycleNode):
                 self._configured.reader.close()
             self._configured.outputs.close()
             self._configured = None
+
+    def _destroy_answered(self, service: Service) -> None:
+        """Give a service back once the calls that wait have been answered: rclpy raises of an answer without one."""
+        executor = self.executor
+        if executor is None:
+            self.destroy_service(service)
+        else:  # the desk that closes answers them all; the executor sends that in its next round, this is the one after
+            executor.create_task(executor.create_task, self.destroy_service, service)
 
     # Callbacks of the executor: they only store
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -85,6 +86,9 @@ class InferenceThread(Generic[T]):
         self._on_superseded = on_superseded
         self._on_discarded = on_discarded
         self._mailbox: LatestMailbox[T] = LatestMailbox()
+        self._beat = threading.Condition()
+        self._finished = 0
+        self._last_finish = 0.0
         # A daemon, so that an inference that hangs cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -118,9 +122,23 @@ class InferenceThread(Generic[T]):
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def wait_for_pause(self, timeout: float) -> None:
+        """Wait until an item has just been finished: the time for other work that the next item should not feel.
+
+        Returns at once where none was finished for ``timeout`` seconds, and after ``timeout`` seconds at the latest.
+        """
+        with self._beat:
+            if time.monotonic() - self._last_finish < timeout:
+                seen = self._finished
+                self._beat.wait_for(lambda: self._finished != seen, timeout)
+
     def _run(self) -> None:
         while (item := self._mailbox.take()) is not None:
             self._work_on(item)
+            with self._beat:
+                self._finished += 1
+                self._last_finish = time.monotonic()
+                self._beat.notify_all()
 
     def _work_on(self, item: T) -> None:
         try:

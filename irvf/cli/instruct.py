@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import subprocess
+import sys
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,16 +21,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish the instruction; 1 where the node refuses it."""
     if importlib.util.find_spec("rclpy") is None:
         raise RuntimeError("instruct needs ROS 2: source its setup file, or run make env-demo, which brings its own")
-    from irvf_fusion_node.instruct import give_instruction  # noqa: PLC0415  (needs ROS)
-
-    answer = give_instruction(arguments.text, arguments.namespace, arguments.timeout)
-    print(answer.message)
-    lines = {
-        "in force": f"{answer.task} (number {answer.sequence})",
-        "classes": ", ".join(answer.classes) or "all",
-        "effects": ", ".join(answer.effects) or "none",
-        "published": ", ".join(answer.outputs),
-    }
-    for name, value in lines.items():
-        print(f"{name:12s} {value}")
-    return 0 if answer.accepted else 1
+    command = [sys.executable, "-m", "irvf_fusion_node.instruct", f"--namespace={arguments.namespace}"]
+    command += [f"--timeout={arguments.timeout}", "--", arguments.text]
+    return subprocess.run(command, check=False).returncode  # noqa: S603  (this interpreter, arguments as a list)

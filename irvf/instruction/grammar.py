@@ -267,7 +267,9 @@ def _claim(language: Language, kind: str, name: str, phrases: Iterable[str]) -> 
             owner = senses.get(kind, name)
             if owner != name:
                 raise GrammarError(f"{name}: {phrase!r} already belongs to {owner}; a phrase has one owner")
-            kept = {other: value for other, value in senses.items() if other in ("task", "class", "region")}
+            # A task of a user may be called as a class of the package; the other way round is refused.
+            others = ("task", "region") if kind == "task" else ("task", "class", "region")
+            kept = {other: value for other, value in senses.items() if other in others}
             language.phrases[parts[0]] = {**kept, kind: name}
 
 

@@ -67,7 +67,7 @@ class Effect:
 
     def __str__(self) -> str:
         """Return it as the user is told of it, e.g. ``brighter 0.5 (person)``."""
-        what = EFFECT_KINDS[self.kind][self.amount < 0]
+        what = EFFECT_KINDS[self.kind][self.amount < 0] or f"less {self.kind}"
         return f"{what} {abs(self.amount):.2g}" + (f" ({self.region.name})" if self.region else "")
 
 

@@ -171,7 +171,7 @@ class Interpreter:
             word = found[0].casefold()
             return found[0] if word in language.lexicon else speller.form(word) or found[0]
 
-        return _WORD.sub(mend, text)
+        return _WORD.sub(mend, text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
     def read(self, words: tuple[str, ...]) -> Reading:
         """Read a text in the language that understands most of it, and mend its typing errors in that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol, cast
 
 import cv2
@@ -135,6 +136,7 @@ def _mask_pixels(names: tuple[str, ...], segmentation: Image8, labels: tuple[str
     return cast("Plane", cv2.GaussianBlur(coarse * np.float32(1 / 255), (3, 3), 0))
 
 
+@lru_cache(64)
 def _mask_zone(zone: Polygon, grid: Size) -> Plane:
     # fillPoly takes every pixel that the outline touches: drawn on cells, a zone would be a whole cell larger.
     whole = np.zeros((grid[0] * CELL, grid[1] * CELL), np.uint8)

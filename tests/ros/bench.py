@@ -120,11 +120,14 @@ class Observer:
                 self._changed.wait(min(left, 0.05))
             return value
 
-    def call(self, kind, name, request, timeout=TIMEOUT):
+    def client(self, kind, name, timeout=TIMEOUT):
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, f"{NAMESPACE}/{name}")
-        client = self._clients[name]
-        assert client.wait_for_service(timeout), f"no service {name}"
+        assert self._clients[name].wait_for_service(timeout), f"no service {name}"
+        return self._clients[name]
+
+    def call(self, kind, name, request, timeout=TIMEOUT):
+        client = self.client(kind, name, timeout)
         answered = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _future: answered.set())

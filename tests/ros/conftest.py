@@ -59,28 +59,38 @@ def model_path(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def known_detector(model_path):
+def make_detector(model_path):
+    """Write detectors of any labels, each of which sees the same objects in every 640 x 480 image."""
+
+    def make(name, labels, objects):
+        folder = model_path / name
+        folder.mkdir()
+        columns = []
+        for label, (x, y, width, height), score in objects:
+            columns.append([x, y, width, height, *(score if each == label else 0.0 for each in labels)])
+        predictions = numpy_helper.from_array(np.array(columns, np.float32).T[None])
+        graph = helper.make_graph(
+            [helper.make_node("Constant", [], ["predictions"], value=predictions)],
+            name,
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])],
+            [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [1, 4 + len(labels), len(columns)])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        (folder / "detector.onnx").write_bytes(model.SerializeToString())
+        content = {
+            "kind": "detector",
+            "onnx": "detector.onnx",
+            "licence": "Apache-2.0",
+            "labels": list(labels),
+            "input_size": [480, 640],
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(content))
+        return name
+
+    return make
+
+
+@pytest.fixture
+def known_detector(make_detector):
     """A detector that sees the same two objects in every 640 x 480 image: KNOWN_OBJECTS."""
-    folder = model_path / "known"
-    folder.mkdir()
-    columns = []
-    for label, (x, y, width, height), score in KNOWN_OBJECTS:
-        columns.append([x, y, width, height, *(score if name == label else 0.0 for name in LABELS)])
-    predictions = numpy_helper.from_array(np.array(columns, np.float32).T[None])
-    graph = helper.make_graph(
-        [helper.make_node("Constant", [], ["predictions"], value=predictions)],
-        "known",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])],
-        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [1, 4 + len(LABELS), len(columns)])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (folder / "detector.onnx").write_bytes(model.SerializeToString())
-    content = {
-        "kind": "detector",
-        "onnx": "detector.onnx",
-        "licence": "Apache-2.0",
-        "labels": list(LABELS),
-        "input_size": [480, 640],
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    return folder.name
+    return make_detector("known", LABELS, KNOWN_OBJECTS)

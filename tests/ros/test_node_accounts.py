@@ -1,5 +1,6 @@
 """Every message is accounted for: in diagnostics by reason, and in a status for every pair."""
 
+import threading
 import time
 
 import numpy as np
@@ -223,6 +224,7 @@ def test_a_qos_override_of_an_output_that_does_not_exist_fails_to_configure(benc
     assert not made.change_state("configure")
     assert made.state() == "unconfigured"
     assert made.node.count_publishers("/fusion/image") == 0
+    assert [thread for thread in threading.enumerate() if thread.name == "instructions"] == []
     assert made.set_parameter("qos_overrides./fusion/overlay.publisher.reliability", "reliable").successful
     made.activate()
     made.fuse(START)

@@ -48,16 +48,42 @@ def test_a_change_is_in_force_with_the_next_pair(detecting):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "bake a cake", "everything but cars", "detect and segment", "\x00\x1b[31m"]
+    ("text", "classes", "seen"),
+    [
+        ("everything but cars", ["person", "bicycle"], ["person"]),
+        ("detect all objects except people", ["bicycle", "car"], ["car"]),
+        ("everything except people and bicycles", ["car"], ["car"]),
+        ("no cars", ["person", "bicycle"], ["person"]),
+    ],
+)
+def test_an_exception_leaves_the_other_classes_of_the_models(detecting, text, classes, seen):
+    answer = detecting.instruct(text)
+    assert (answer.accepted, answer.task, list(answer.classes)) == (True, "detection", classes), answer.message
+    assert labels(fuse(detecting, 0)) == seen
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "bake a cake", "everything but cars and people and bicycles", "detect and segment", "\x00\x1b["]
 )
 def test_what_is_not_understood_changes_nothing(detecting, text):
     kept = detecting.instruct("find the cars")
     answer = detecting.instruct(text)
     assert not answer.accepted
-    assert "detection" in answer.message  # says what is known
+    assert answer.message.endswith("kept 'find the cars' (detection)")
+    assert 1 <= len(answer.suggestions) <= 3
+    assert all(repr(suggestion) in answer.message for suggestion in answer.suggestions)
+    answer = detecting.instruct(text)
     assert (answer.sequence, answer.task, list(answer.classes)) == (kept.sequence, "detection", ["car"])
     out = fuse(detecting, 0)
     assert (out.status.instruction_sequence, labels(out)) == (kept.sequence, ["car"])
+
+
+@pytest.mark.parametrize("text", ["bake a cake", "everything but cars and people and bicycles", "detect and segment"])
+def test_what_is_suggested_is_understood(detecting, text):
+    suggestions = detecting.set_instruction(text).suggestions
+    assert suggestions
+    for suggestion in suggestions:
+        assert detecting.set_instruction(suggestion).accepted, suggestion
 
 
 def test_diagnostics_warn_of_a_refusal_until_the_next_good_instruction(active):
@@ -205,3 +231,38 @@ def test_an_instruction_given_before_activation_is_in_force_after_it(bench):
     made.wait_for(lambda: made.heard["active_instruction"], "the instruction in force")
     assert made.heard["active_instruction"][-1].task == "saliency"
     assert made.fuse(START).status.instruction_sequence == 2
+
+
+DOGS = (("dog", (100, 120, 40, 80), 0.9), ("person", (400, 300, 100, 50), 0.8))
+
+
+def test_classes_of_a_users_own_detector_are_understood_by_their_names(active, make_detector):
+    bench = active(detector=make_detector("farm", ("person", "dog", "fork_lift"), DOGS))
+    for number, (text, classes, seen) in enumerate(
+        [
+            ("find the dogs", ["dog"], ["dog"]),
+            ("detect dogs and fork lifts", ["dog", "fork_lift"], ["dog"]),
+            ("everything except dogs", ["person", "fork_lift"], ["person"]),
+            ("find everything", [], ["dog", "person"]),
+        ]
+    ):
+        answer = bench.instruct(text)
+        assert answer.accepted, answer.message
+        assert set(answer.classes) == set(classes), text
+        assert sorted(labels(fuse(bench, number))) == sorted(seen), text
+    answer = bench.instruct("find the cars")  # the grammar knows them, this detector does not
+    assert not answer.accepted
+    assert "car" in answer.message
+
+
+def test_an_exception_of_all_that_the_detector_knows_is_refused(active, make_detector):
+    objects = (("person", (100, 120, 40, 80), 0.9), ("car", (400, 300, 100, 50), 0.8))
+    bench = active(detector=make_detector("two", ("person", "car"), objects))
+    answer = bench.instruct("everything except people and cars")
+    assert not answer.accepted
+    assert "leaves no class" in answer.message
+    assert labels(fuse(bench, 0)) == []  # still viewing
+    assert list(bench.instruct("everything except people").classes) == ["car"]
+    assert labels(fuse(bench, 1)) == ["car"]
+    assert not bench.instruct("everything except people and cars").accepted
+    assert labels(fuse(bench, 2)) == ["car"]

@@ -15,10 +15,14 @@ from bench import LOSSLESS, NAMESPACE, PERIOD, PLAIN, START, Observer, Spinning,
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
+from std_msgs.msg import String
 
 from irvf_msgs.msg import FusionStatus
+from irvf_msgs.srv import SetInstruction
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 60
+"""Seconds in which a process loads its networks beside others that keep the machine busy."""
 BUSY = {"model": "irvf", "processing_scale": 1.0, "autostart": True}
 
 
@@ -97,7 +101,7 @@ def flood():
 
 def test_parameters_and_services_answer_while_inference_is_busy(process, flood):
     node = process(**BUSY)
-    node.wait_for(node.is_connected, "the node is active")
+    node.wait_for(node.is_connected, "the node is active", timeout=START_TIMEOUT)
     node.get_parameter("model")  # the clients find their services before the clock runs
     node.set_instruction("viewing")
     flood(node)
@@ -129,12 +133,37 @@ def test_parameters_and_services_answer_while_inference_is_busy(process, flood):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_inference_ends_cleanly(process, flood, number):
     node = process(**BUSY)
-    node.wait_for(node.is_connected, "the node is active")
+    node.wait_for(node.is_connected, "the node is active", timeout=START_TIMEOUT)
     flood(node)
     node.wait_for(
         lambda: any(status.outcome == FusionStatus.SUPERSEDED for status in node.heard["status"]), "inference is busy"
     )
     assert node.end(number) == 0
+    assert "Traceback" not in node.output
+    assert "rror" not in node.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_flood_of_instructions_ends_cleanly(process, number):
+    node = process(autostart=True)
+    node.wait_for(node.is_connected, "the node is active", timeout=START_TIMEOUT)
+    assert node.set_instruction("viewing").accepted
+    client = node.client(SetInstruction, "set_instruction")
+    ended = threading.Event()
+
+    def flood():
+        while not ended.wait(0.002):
+            node.instruction.publish(String(data="make it brighter"))
+            client.call_async(SetInstruction.Request(text="find the people"))
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    try:
+        node.wait_for(lambda: len(node.heard["active_instruction"]) > 10, "texts are read")
+        assert node.end(number) == 0
+    finally:
+        ended.set()
+        thread.join(5)
     assert "Traceback" not in node.output
     assert "rror" not in node.output
 

@@ -165,7 +165,7 @@ def test_fuse_names_outputs_that_cannot_be_written(files, refusal):
 
 
 def test_fuse_refuses_what_it_does_not_understand(files, refusal):
-    assert "Known tasks" in refusal(*fuse(files), "--instruction", "make coffee")
+    assert "not understood" in refusal(*fuse(files), "--instruction", "make coffee")
     assert "processing_scale is 3.0" in refusal(*fuse(files), "--scale", "3")
     assert "no model 'unheard'" in refusal(*fuse(files), "--model", "unheard")
 

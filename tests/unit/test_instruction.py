@@ -1,280 +1,154 @@
-"""Instructions: what is understood, what is refused, and that no text does harm."""
+"""The instruction: how effects add up, and what an interpretation makes of the instruction before it."""
 
-import time
-import unicodedata
+from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from irvf.instruction.interpreter import MAX_LENGTH, Interpreter, clean_text
-from irvf.instruction.tasks import load_tasks
+from irvf.imaging.effects import MAX_AMOUNT
+from irvf.instruction.instruction import EFFECT_KINDS, MAX_EFFECTS, Effect, Region, add_effects
+from irvf.instruction.interpreters import default_interpreter
+from irvf.instruction.tasks import VIEWING
 
-FULL_WIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "detect") + "\N{IDEOGRAPHIC SPACE}cars"
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
-
-
-@pytest.fixture(scope="module")
-def table():
-    return load_tasks()
-
-
-@pytest.fixture(scope="module")
-def interpreter(table):
-    return Interpreter(table)
-
-
-UNDERSTOOD = [
-    ("detection", "detection", ()),
-    ("SALIENCY", "saliency", ()),
-    (" Viewing. ", "viewing", ()),
-    ("find the pedestrians", "detection", ("person",)),
-    ("detect cars and bicycles", "detection", ("car", "bicycle")),
-    ("Where are the cyclists?", "detection", ("bicycle",)),
-    ("please look out for children on the road at night", "detection", ("person",)),
-    ("draw bounding boxes around all vehicles", "detection", ("car",)),
-    ("detect everything", "detection", ()),
-    ("pedestrians", "detection", ("person",)),
-    ("are there any people?", "detection", ("person",)),
-    ("show me the cars", "detection", ("car",)),
-    ("segment the scene", "segmentation", ()),
-    ("segment the cars", "segmentation", ("car",)),
-    ("what stands out?", "saliency", ()),
-    ("find the most salient objects", "saliency", ()),
-    ("salient object detection", "saliency", ()),
-    ("show me a nice picture", "viewing", ()),
-    ("give me a clear image for a human viewer", "viewing", ()),
-    ("no boxes", "viewing", ()),
-    ("do not detect anything", "viewing", ()),
-    ("Don't find anything, just the picture", "viewing", ()),
-    ("don\N{RIGHT SINGLE QUOTATION MARK}t segment", "viewing", ()),
-    ("turn off detection", "viewing", ()),
-    ("detection off", "viewing", ()),
-    (FULL_WIDTH, "detection", ("car",)),
-    ("detect\ncars\t", "detection", ("car",)),
-]
-
-
-@pytest.mark.parametrize(("text", "task", "classes"), UNDERSTOOD)
-def test_understood(interpreter, text, task, classes):
-    read = interpreter.interpret(text)
-    assert read.accepted, read.message
-    assert (read.task.name, read.classes, read.confidence) == (task, classes, 1.0)
-    assert task in read.message
-
-
-REFUSED = [
-    ("", "empty"),
-    ("   \n\t", "empty"),
-    ("?!", "empty"),
-    ("hello world", "hello, world"),
-    ("find dogs", "dog"),
-    ("find a parking space", "parking"),
-    ("show me", "no task"),
-    ("detect and segment the cars", "detection and segmentation"),
-    ("a pretty view of the detected cars", "viewing and detection"),
-    ("everything except cars", "except"),
-    ("detect all but people", "but"),
-    ("detect cars instead of people", "instead"),
-    ("no pedestrians", "negation"),
-    ("don't show the cars", "negation"),
-    ("don't view, detect", "negation"),
-    ("no boxes, segment", "negation"),
-    ("do not segment or detect", "negation"),
-    ("do not stop detecting", "negation"),
-    ("I cannot find the pedestrians", "negation"),
-    ("行人を検出", "行人"),
-]
-
-
-@pytest.mark.parametrize(("text", "why"), REFUSED)
-def test_refused_with_the_reason_and_what_is_known(interpreter, text, why):
-    read = interpreter.interpret(text)
-    assert not read.accepted
-    assert why in read.message
-    assert "detection, segmentation, saliency, viewing" in read.message
-    assert "person, bicycle, car" in read.message
-    assert (read.task, read.classes, read.confidence) == (None, (), 0.0)
-
-
-def test_partly_understood_says_what_was_not(interpreter):
-    read = interpreter.interpret("find pedestrians and dogs")
-    assert read.task.name == "detection"
-    assert read.classes == ("person",)
-    assert read.confidence == pytest.approx(2 / 3)
-    assert "not understood: dog" in read.message
-
-
-@pytest.mark.parametrize(
-    ("text", "near"), [("detct pedestrians", "'detect'"), ("pedestrans", "'pedestrian'"), ("saliancy", "'saliency'")]
+PEOPLE = Region("person", objects=("person",))
+BRIGHTER = Effect("illumination", 0.5)
+DARKER = Effect("illumination", -0.5)
+EFFECTS = st.builds(
+    Effect,
+    st.sampled_from(list(EFFECT_KINDS)),
+    st.sampled_from([-1.0, -0.5, -0.25, 0.25, 0.5, 1.0]),
+    st.sampled_from([None, PEOPLE, PEOPLE.complement()]),
 )
-def test_misspelt_words_are_refused_with_the_nearest_known(interpreter, text, near):
-    read = interpreter.interpret(text)
-    assert not read.accepted
-    assert f"did you mean {near}?" in read.message
 
 
-@pytest.mark.parametrize("negation", ["no", "do not", "don't", "stop", "never", "without", "disable", "i can't"])
-def test_a_negation_never_detects(interpreter, table, negation):
-    for phrase in table.tasks["detection"].phrases:
-        for text in (f"{negation} {phrase}", f"please {negation} {phrase} the cars", f"{phrase} {negation} people"):
-            read = interpreter.interpret(text)
-            assert not read.accepted or read.task.name == "viewing", text
+def told(*texts):
+    """Return the instruction in force after these texts."""
+    current = None
+    for sequence, text in zip(count(1), texts, strict=False):
+        read = default_interpreter().interpret(text)
+        assert read.accepted, read.message
+        current = read.instruction(sequence, current, VIEWING)
+    return current
 
 
-def test_every_name_phrase_and_class_word_is_understood(interpreter, table):
-    for task in table.tasks.values():
-        for phrase in (task.name, *task.phrases):
-            assert interpreter.interpret(phrase.upper()).task == task, phrase
-    for words, name in table.classes.items():
-        assert interpreter.interpret("detect the " + " ".join(words)).classes == (name,), words
+def in_force(*texts):
+    return [str(effect) for effect in told(*texts).effects]
 
 
-def test_long_texts_are_refused_and_not_repeated(interpreter):
-    begin = time.perf_counter()
-    read = interpreter.interpret("detect cars " * 8533)
-    assert time.perf_counter() - begin < 0.1
-    assert not read.accepted
-    assert read.text == ""
-    assert "102396 characters" in read.message
-    assert len(read.message) < 300
-    assert interpreter.interpret("detect cars".ljust(MAX_LENGTH)).accepted
-    assert not interpreter.interpret("detect cars".ljust(MAX_LENGTH + 1)).accepted
+def test_the_same_effect_again_makes_it_stronger():
+    assert add_effects((BRIGHTER,), (BRIGHTER,)) == (Effect("illumination", 1.0),)
 
 
-INTERPRETER = Interpreter(load_tasks())  # hypothesis takes no fixtures
+def test_the_opposite_takes_it_back():
+    assert add_effects((BRIGHTER,), (DARKER,)) == ()
+    assert add_effects((Effect("illumination", 1.0),), (DARKER,)) == (BRIGHTER,)
+    assert add_effects((), (DARKER,)) == (DARKER,)
 
 
-@given(ANY_TEXT)
-@settings(max_examples=400, deadline=1000)
-def test_no_text_raises_and_no_answer_holds_what_does_not_print(text):
-    read = INTERPRETER.interpret(text)
-    for said in (read.text, read.message):
-        assert printable(said)
-    assert read.message
-    assert read.accepted == (read.confidence > 0.5)
+def test_no_effect_grows_beyond_the_strongest():
+    effects = ()
+    for _ in range(9):
+        effects = add_effects(effects, (Effect("contrast", -1.0),))
+    assert effects == (Effect("contrast", -MAX_AMOUNT),)
+    assert add_effects(effects, (Effect("contrast", MAX_AMOUNT),)) == ()
 
 
-KNOWN_WORDS = ["no", "not", "detect", "segment", "cars", "view", "the", "boxes", "except", "salient", "dogs", "off"]
+def test_regions_are_apart():
+    of_people = Effect("illumination", 0.5, PEOPLE)
+    assert add_effects((BRIGHTER,), (of_people,)) == (BRIGHTER, of_people)
+    assert add_effects((BRIGHTER, of_people), (DARKER,)) == (of_people,)
 
 
-@given(st.lists(st.sampled_from(KNOWN_WORDS), max_size=12))
-def test_no_order_of_known_words_raises(words):
-    read = INTERPRETER.interpret(" ".join(words))
-    if read.accepted and {"no", "not", "off"} & set(words):
-        assert read.task.name == "viewing"
+def test_noise_is_taken_away_and_never_added():
+    less, more = Effect("denoising", 0.5), Effect("denoising", -0.5)
+    assert add_effects((), (more,)) == ()
+    assert add_effects((less,), (more,)) == ()
+    assert add_effects((less,), (more, more)) == ()
 
 
-def printable(text):
-    text.encode("utf-8")  # no lone surrogates
-    return all(unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029" for character in text)
+@given(st.lists(st.lists(EFFECTS, max_size=5), max_size=6))
+def test_whatever_is_added_each_effect_of_a_region_is_there_once_and_bounded(rounds):
+    effects = ()
+    for added in rounds:
+        effects = add_effects(effects, tuple(added))
+        keys = [(effect.kind, effect.region) for effect in effects]
+        assert len(set(keys)) == len(keys)
+        assert all(0 < abs(effect.amount) <= MAX_AMOUNT for effect in effects)
+        assert all(effect.amount > 0 for effect in effects if effect.kind == "denoising")
 
 
-@given(ANY_TEXT, st.integers(2, 50))
-@settings(max_examples=400)
-def test_cleaned_texts_fit_one_line_of_a_log(text, limit):
-    cleaned = clean_text(text, limit)
-    assert len(cleaned) <= limit
-    assert printable(cleaned)
-    assert cleaned == " ".join(cleaned.split(" ")).strip()
+def test_an_effect_says_what_it_does_and_where():
+    assert str(BRIGHTER) == "brighter 0.5"
+    assert str(Effect("inclination", -0.25, PEOPLE.complement())) == "visible 0.25 (all but person)"
+    for kind in EFFECT_KINDS:
+        for amount in (1.0, -1.0):
+            assert str(Effect(kind, amount)).rstrip("01. ").strip(), kind
 
 
-def test_cleaning():
-    assert clean_text("a\r\n[ERROR] forged\x1b[31m\x00") == "a [ERROR] forged[31m"
-    assert clean_text("\N{RIGHT-TO-LEFT OVERRIDE}sracdetect\N{ZERO WIDTH SPACE}") == "sracdetect"
-    assert clean_text("lone \ud800 surrogate") == "lone surrogate"
-    assert clean_text("x" * 100_000, 10) == "x" * 9 + "…"
-    assert clean_text("détecter", 8) == "détecter"
+def test_the_complement_of_a_complement_is_the_region():
+    rest = PEOPLE.complement()
+    assert (rest.name, rest.inverted, rest.objects) == ("all but person", True, ("person",))
+    assert rest.complement() == PEOPLE
 
 
-def test_an_accepted_text_becomes_an_instruction(interpreter):
-    instruction = interpreter.interpret("find  the\tpedestrians").instruction(7)
+def test_said_again_it_gets_stronger_up_to_the_strongest():
+    assert in_force("make the people brighter") == ["brighter 0.5 (person)"]
+    assert in_force("make the people brighter", "make the people brighter") == ["brighter 1 (person)"]
+    assert in_force("a bit brighter", "much brighter") == ["brighter 1.2"]
+    assert in_force(*["much sharper"] * 5) == ["sharper 2"]
+
+
+def test_said_the_other_way_it_goes():
+    assert in_force("brighter", "darker") == []
+    assert in_force("brighter", "brighter", "darker") == ["brighter 0.5"]
+    assert in_force("less noise", "sharper", "softer") == ["less noise 0.5"]
+
+
+def test_a_reset_clears_what_was_before_and_keeps_what_comes_with_it():
+    assert in_force("brighter", "less noise", "back to normal") == []
+    assert in_force("brighter", "back to normal, and make it sharper") == ["sharper 0.5"]
+    assert told("find the cars", "brighter", "reset").task.name == "detection"
+
+
+def test_effects_leave_task_and_classes_as_they_are():
+    current = told("find the cars", "make the background darker")
+    assert (current.task.name, current.classes) == ("detection", ("car",))
+    assert [str(effect) for effect in current.effects] == ["darker 0.5 (background)"]
+
+
+def test_a_task_leaves_the_effects_as_they_are():
+    current = told("find the cars", "darker", "segment the scene")
+    assert (current.task.name, current.classes) == ("segmentation", ())
+    assert [str(effect) for effect in current.effects] == ["darker 0.5"]
+
+
+def test_effects_alone_mean_the_default_task_where_none_is_in_force():
+    assert told("brighter").task == VIEWING
+    with pytest.raises(ValueError, match="names no task"):
+        default_interpreter().interpret("brighter").instruction(1)
+
+
+def test_more_effects_than_a_frame_can_pay_for_are_refused():
+    kinds = ("brighter", "sharper", "more contrast")
+    texts = [f"{kind} on the {region}" for region in ("left", "right", "road") for kind in kinds]
+    assert len(texts) == MAX_EFFECTS + 1
+    current = told(*texts[:-1])
+    assert len(current.effects) == MAX_EFFECTS
+    read = default_interpreter().interpret(texts[-1])
+    with pytest.raises(ValueError, match=f"9 effects would be in force, at most {MAX_EFFECTS} can be; reset"):
+        read.instruction(9, current)
+    assert len(default_interpreter().interpret(f"reset, {texts[-1]}").instruction(9, current).effects) == 1
+    same = default_interpreter().interpret(texts[0]).instruction(9, current)
+    assert len(same.effects) == MAX_EFFECTS
+
+
+def test_an_accepted_text_becomes_an_instruction():
+    instruction = default_interpreter().interpret("find  the\tpedestrians").instruction(7)
     assert instruction.text == "find the pedestrians"
     assert (instruction.task.name, instruction.classes, instruction.sequence) == ("detection", ("person",), 7)
+
+
+def test_a_refused_text_becomes_none():
     with pytest.raises(ValueError, match="not understood"):
-        interpreter.interpret("hello").instruction(8)
-
-
-def test_the_tasks_run_the_heads_of_their_names(table):
-    heads = {name: task.heads for name, task in table.tasks.items()}
-    assert heads == {
-        "detection": ("detection",),
-        "segmentation": ("segmentation",),
-        "saliency": ("saliency",),
-        "viewing": (),
-    }
-
-
-def test_users_add_tasks_classes_and_words(tmp_path):
-    path = tmp_path / "tasks.yaml"
-    path.write_text(
-        """
-tasks:
-  patrol:
-    description: Boxes and eye catchers around the house.
-    phrases: [patrol, guard the house, "on"]
-    heads: [detection, saliency]
-classes:
-  person: [burglar]
-  truck: [lorry]
-fillers: [hey, robot]
-"""
-    )
-    interpreter = Interpreter(load_tasks(path))
-    read = interpreter.interpret("Hey robot, guard the house!")
-    assert (read.task.name, read.task.heads) == ("patrol", ("detection", "saliency"))
-    assert interpreter.interpret("find burglars and lorries").classes == ("person", "truck")
-    assert interpreter.interpret("find pedestrians").classes == ("person",)
-
-
-def test_a_users_task_replaces_one_of_the_same_name(tmp_path):
-    path = tmp_path / "tasks.yaml"
-    path.write_text("tasks: {viewing: {description: Look., phrases: [gaze], heads: [saliency]}}")
-    table = load_tasks(path)
-    assert table.tasks["viewing"].heads == ("saliency",)
-    assert Interpreter(table).interpret("gaze").task.name == "viewing"
-    assert not Interpreter(table).interpret("show me a nice picture").accepted
-
-
-TASK = "tasks: {patrol: {description: d, phrases: %s, heads: %s}}"
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("- detection", "sections tasks, classes, fillers"),
-        ("tasks: [unclosed", "YAML"),
-        ("task: {}", "section 'task' is unknown"),
-        ("tasks: [patrol]", "tasks: must be a mapping"),
-        ("tasks: {patrol: detect}", "tasks: patrol: must have exactly the keys description, phrases, heads"),
-        ("tasks: {patrol: {phrases: [x], heads: []}}", "tasks: patrol"),
-        ("tasks: {patrol: {description: 3, phrases: [x], heads: []}}", "description must be a text"),
-        (TASK % ("patrol", "[]"), "patrol: phrases: must be a list"),
-        (TASK % ("[on]", "[]"), "True is no phrase"),
-        (TASK % ("['!']", "[]"), "'!' is no phrase"),
-        (TASK % ("[x]", "[radar]"), "heads must be a list of detection, segmentation, saliency"),
-        (TASK % ("[detect]", "[]"), "'detect' already belongs to detection"),
-        ("tasks: {on: {description: d, phrases: [x], heads: []}}", "name True"),
-        ("classes: [truck]", "classes: must be a mapping"),
-        ("classes: {truck: lorry}", "classes: truck: must be a list"),
-        ("classes: {truck: [car]}", "'car' already belongs to car"),
-        ("classes: {truck: [find]}", "'find' already asks for detection"),
-        ("fillers: {hey: 1}", "fillers: must be a list"),
-        ("fillers: [1]", "1 is no phrase"),
-        ("\x00", "YAML"),
-    ],
-)
-def test_malformed_files_are_refused_naming_file_and_entry(tmp_path, content, says):
-    path = tmp_path / "mine.yaml"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"mine\.yaml: ") as refused:
-        load_tasks(path)
-    assert says in str(refused.value)
-
-
-def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"missing\.yaml"):
-        load_tasks(tmp_path / "missing.yaml")
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ValueError, match=r"binary\.yaml"):
-        load_tasks(tmp_path / "binary.yaml")
+        default_interpreter().interpret("hello").instruction(8, told("find the cars"))

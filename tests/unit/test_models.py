@@ -69,6 +69,7 @@ def test_every_shipped_file_has_its_digest(name):
     content = yaml.safe_load((load_model(name).path / "config.yaml").read_text("utf-8"))
     assert content["onnx"] in content["digests"]
     assert content.get("weights", content["onnx"]) in content["digests"]
+    assert content.get("meaning", content["onnx"]) in content["digests"]
 
 
 @pytest.mark.parametrize(("name", "most"), [(name, 25e6 if name == "sentence-encoder" else 10e6) for name in SHIPPED])
@@ -87,6 +88,10 @@ def test_the_shipped_fusion_names_the_shipped_text_encoder():
     assert fusion.weights is not None
     assert load_model(fusion.text_encoder, "text_encoder").width > 0
     assert load_model("irvf-base", "fusion").weights is None
+
+
+def test_the_shipped_text_encoder_tells_meanings():
+    assert load_model("sentence-encoder", "text_encoder").meaning.is_file()
 
 
 def test_a_folder_of_the_model_path_is_found_by_name_and_wins(models):
@@ -169,6 +174,8 @@ def test_a_malformed_fusion_is_named(models, content, named):
         ({**ENCODER, "width": 0}, "width"),
         ({**ENCODER, "width": "384"}, "width"),
         ({**ENCODER, "tokenizer": "absent.json"}, "absent.json"),
+        ({**ENCODER, "meaning": "absent.safetensors"}, "absent.safetensors"),
+        ({**ENCODER, "meaning": True}, "meaning must be"),
         ({key: ENCODER[key] for key in ("kind", "onnx", "width")}, "tokenizer must be"),
         ({"kind": "toaster", "onnx": "net.onnx"}, "'toaster', a fusion or detector or"),
     ],
@@ -181,12 +188,15 @@ def test_what_is_malformed_is_named_in_every_kind(models, content, named):
 
 
 def test_each_kind_gives_what_it_needs(models):
-    for name, content in (("prompted", PROMPTED), ("plain", FUSION), ("words", ENCODER), ("classes", SEGMENTATION)):
+    contents = {"prompted": PROMPTED, "plain": FUSION, "words": ENCODER, "classes": SEGMENTATION}
+    contents["meant"] = {**ENCODER, "meaning": "net.onnx"}
+    for name, content in contents.items():
         models(name, content)
-    prompted, plain, words, classes = map(load_model, ("prompted", "plain", "words", "classes"))
+    prompted, plain, words, classes, meant = map(load_model, contents)
     assert (prompted.weights, prompted.text_encoder) == (prompted.path / "net.onnx", "words")
     assert (plain.weights, plain.text_encoder) == (None, "")
-    assert (words.tokenizer, words.width) == (words.path / "net.onnx", 384)
+    assert (words.tokenizer, words.width, words.meaning) == (words.path / "net.onnx", 384, None)
+    assert meant.meaning == meant.path / "net.onnx"
     assert (classes.labels, classes.input_size) == (("background", "person"), (64, 96))
 
 

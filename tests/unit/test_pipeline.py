@@ -16,10 +16,9 @@ from onnx import TensorProto, helper
 from irvf.engines.engine import EngineError
 from irvf.frames import Frame, FramePair
 from irvf.imaging.errors import FrameError
-from irvf.instruction.interpreter import Interpreter
-from irvf.instruction.tasks import load_tasks
+from irvf.instruction.grammar import load_grammar
 from irvf.models import ModelError, load_model
-from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, image_fusion
+from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, image_fusion, read_instruction
 
 FUSIONS = ["max", "average", "laplacian", "irvf"]
 THERMAL_SHARES = {"detection": 1.0, "segmentation": 0.75, "saliency": 0.5, "viewing": 0.0}
@@ -27,8 +26,7 @@ THERMAL_SHARES = {"detection": 1.0, "segmentation": 0.75, "saliency": 0.5, "view
 STAGES = ["decode", "thermal range", "register", "fuse", "color", "detect"]
 
 
-def instruct(text="viewing"):
-    return Interpreter(load_tasks()).interpret(text).instruction(sequence=1)
+instruct = read_instruction
 
 
 def pair(thermal, rgb):
@@ -305,7 +303,7 @@ def test_the_shipped_models_do_all_tasks(scene):
     walk = FusionPipeline(PipelineConfig(threads=1), LiveConfig(score_threshold=1e-6))
     walk.warm_up()
     thermal, rgb = scene(120, 160)
-    for name, task in load_tasks().tasks.items():
+    for name, task in load_grammar().tasks.items():
         result = walk.fuse(pair(thermal, rgb), instruct(name))
         assert walk.missing_heads(task) == ()
         assert (result.segmentation is not None) == ("segmentation" in task.heads)
@@ -412,13 +410,10 @@ def test_running_imports_neither_training_libraries_nor_ros():
 import sys
 import numpy as np
 from irvf.frames import Frame, FramePair
-from irvf.instruction.interpreter import Interpreter
-from irvf.instruction.tasks import load_tasks
-from irvf.pipeline import FusionPipeline, PipelineConfig
+from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
 pipeline = FusionPipeline(PipelineConfig())
 pair = FramePair(Frame(np.zeros((48, 64), np.uint8), "mono8"), Frame(np.zeros((48, 64, 3), np.uint8), "rgb8"))
-instruction = Interpreter(load_tasks()).interpret("detection").instruction(sequence=1)
-pipeline.fuse(pair, instruction)
+pipeline.fuse(pair, read_instruction("find the people and make them brighter"))
 heavy = "torch transformers ultralytics tensorrt onnx matplotlib rclpy sensor_msgs cv_bridge rosbags".split()
 print("imported:", *[name for name in heavy if name in sys.modules])
 """

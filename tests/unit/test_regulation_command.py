@@ -7,9 +7,7 @@ from safetensors.torch import load_file
 
 from irvf.cli.__main__ import main
 from irvf.frames import Frame, FramePair
-from irvf.instruction.interpreter import Interpreter
-from irvf.instruction.tasks import load_tasks
-from irvf.pipeline import FusionPipeline, PipelineConfig
+from irvf.pipeline import FusionPipeline, PipelineConfig, read_instruction
 from irvf.training.task_losses import TASKS
 
 TINY_YAML = """
@@ -44,10 +42,8 @@ def test_the_command_makes_a_fusion_that_instructions_change(command, labelled_f
     pipeline = FusionPipeline(PipelineConfig(model=str(model), detector="", segmentation="", saliency="", threads=1))
     thermal, rgb = scene(50, 61)
     pair = FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8"))
-    interpreter = Interpreter(load_tasks())
     for task in TASKS:
-        instruction = interpreter.interpret(task).instruction(sequence=1)
-        assert pipeline.fuse(pair, instruction).fused.shape == rgb.shape
+        assert pipeline.fuse(pair, read_instruction(task)).fused.shape == rgb.shape
     stored = load_file(model / "fusion.safetensors")
     assert {name for name in stored if name.startswith("centroids.")} == {f"centroids.{t}" for t in TASKS}
 

@@ -5,14 +5,14 @@ import re
 import pytest
 import yaml
 
+from irvf.instruction.grammar import load_grammar
 from irvf.instruction.interpreter import MAX_LENGTH
-from irvf.instruction.tasks import load_tasks
 from irvf.training.wordings import load_wordings
 
 
 def test_every_task_of_the_node_has_wordings():
     wordings = load_wordings()
-    assert set(wordings) == set(load_tasks().tasks)
+    assert set(wordings) == set(load_grammar().tasks)
     assert all(len(each.training) >= 30 and len(each.held_back) == 12 for each in wordings.values())
 
 

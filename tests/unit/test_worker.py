@@ -248,3 +248,48 @@ def test_every_item_ends_in_exactly_one_way(producers, items, work, failing, sto
     assert sorted(ledger.all()) == list(range(items))
     assert all(item % failing == 0 for item in ledger.errored)
     assert all(item % failing != 0 for item in ledger.processed)
+
+
+def test_a_pause_begins_when_an_item_is_finished():
+    ledger = Ledger()
+    gate = threading.Event()
+    thread = ledger.thread(lambda _: gate.wait(LIMIT))
+    thread.start()
+    thread.put("first")
+    gate.set()
+    eventually(lambda: ledger.processed == ["first"])
+    gate.clear()
+    thread.put("second")
+    paused = []
+    waiting = threading.Thread(target=lambda: (thread.wait_for_pause(LIMIT), paused.append(list(ledger.processed))))
+    waiting.start()
+    time.sleep(0.05)
+    assert not paused
+    gate.set()
+    waiting.join(LIMIT)
+    assert paused == [["first", "second"]]
+    thread.stop(LIMIT)
+
+
+def test_without_work_there_is_nothing_to_wait_for():
+    thread = Ledger().thread(lambda _: None)
+    thread.start()
+    begin = time.monotonic()
+    thread.wait_for_pause(0.2)
+    assert time.monotonic() - begin < 0.1
+    thread.stop(LIMIT)
+
+
+def test_a_pause_is_waited_for_no_longer_than_said():
+    ledger = Ledger()
+    gate = threading.Event()
+    thread = ledger.thread(lambda item: item == "slow" and gate.wait(LIMIT))
+    thread.start()
+    thread.put("fast")
+    eventually(lambda: ledger.processed == ["fast"])
+    thread.put("slow")
+    begin = time.monotonic()
+    thread.wait_for_pause(0.2)
+    assert 0.15 < time.monotonic() - begin < LIMIT / 2
+    gate.set()
+    thread.stop(LIMIT)
