@@ -23,6 +23,7 @@ from irvf.imaging.effects import MaskedEffect, apply_effects, scale_chroma
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
+from irvf.instruction.encoder import CachedEncoder, TextEncoder
 from irvf.instruction.instruction import Effect, Instruction
 from irvf.instruction.interpreters import default_interpreter
 from irvf.instruction.prompt import Prompt, Prompter
@@ -83,6 +84,7 @@ class FusionPipeline:
 
     Attributes:
         model_name: of the fusion.
+        text_encoder: name and encoder of what makes its prompts; None where it takes none.
 
     Raises:
         ModelError: a model folder is missing or malformed.
@@ -92,6 +94,7 @@ class FusionPipeline:
 
     def __init__(self, config: PipelineConfig, live: LiveConfig | None = None) -> None:
         self.model_name = config.model
+        self.text_encoder: tuple[str, TextEncoder] | None = None
         self._engine: Engine | None = None
         self._config = config
         self._prompts: PromptCache | None = None
@@ -117,7 +120,8 @@ class FusionPipeline:
             )
         if model.weights is not None:
             # It runs while pairs are fused, once an instruction: one thread leaves the other cores to them.
-            encoder = load_text_encoder(model.text_encoder, self._config.engine, threads=1)
+            encoder = CachedEncoder(load_text_encoder(model.text_encoder, self._config.engine, threads=1))
+            self.text_encoder = model.text_encoder, encoder
             self._prompts = PromptCache(Prompter(encoder, model.weights))
         return network
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from irvf_fusion_node.worker import LatestMailbox, MailboxClosedError
 from irvf_msgs.msg import ActiveInstruction
 from irvf_msgs.srv import SetInstruction
 
-NICENESS = 10
-"""By how much the thread that reads instructions steps back behind the one that fuses, where the system allows it."""
+MAX_PAUSE = 0.1
+"""Seconds that a text waits at most for the moment between two pairs."""
 REST = 4.0
 """After reading a text the thread rests this many times as long: a flood of texts takes a fifth of a core at most."""
 MAX_REST = 0.2
@@ -81,6 +80,7 @@ class InstructionDesk:
         pipeline: what can be done.
         initial: text of the first instruction, read at once.
         now: when it is given.
+        wait_for_pause: returns when other work disturbs the pairs least, within the seconds that it is given.
 
     Attributes:
         current: the instruction in force.
@@ -90,9 +90,17 @@ class InstructionDesk:
         ValueError: the first instruction is not understood, or cannot be followed.
     """
 
-    def __init__(self, reader: InstructionReader, pipeline: FusionPipeline, initial: str, now: Time) -> None:
+    def __init__(
+        self,
+        reader: InstructionReader,
+        pipeline: FusionPipeline,
+        initial: str,
+        now: Time,
+        wait_for_pause: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._reader = reader
         self._pipeline = pipeline
+        self._wait_for_pause = wait_for_pause
         first = reader.interpret(initial)
         if not first.accepted:
             raise ValueError(f"instruction.initial is {first.message}")
@@ -130,8 +138,8 @@ class InstructionDesk:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        _step_back()
         while (given := self._mailbox.take()) is not None:
+            self._wait_for_pause(MAX_PAUSE)
             started = time.monotonic()
             try:
                 self.answer = answer = self._read(given)
@@ -228,11 +236,3 @@ class InstructionDesk:
 def _leave_unread(given: _Given) -> None:
     message = "not read: a newer instruction came"
     given.answered(Answer("", accepted=False, message=message, stamp=given.stamp))
-
-
-def _step_back() -> None:
-    """Let the thread of the caller have a lower priority, where the system knows priorities of threads."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-    except (AttributeError, OSError):
-        _logger.debug("instructions are read at the priority of the node")

@@ -147,7 +147,8 @@ class FusionNode(LifecycleNode):
             reader = self._instruction_reader(config, pipeline)
             if isinstance(reader, FallbackInterpreter):
                 threads.callback(reader.close)
-            desk = InstructionDesk(reader, pipeline, config.initial_instruction, self.get_clock().now().to_msg())
+            now = self.get_clock().now().to_msg()
+            desk = InstructionDesk(reader, pipeline, config.initial_instruction, now, self._wait_for_pause)
             threads.callback(desk.close, _STOP_TIMEOUT)
             started = time.monotonic()
             pipeline.warm_up()
@@ -170,10 +171,18 @@ class FusionNode(LifecycleNode):
             ),
         ]
 
+    def _wait_for_pause(self, timeout: float) -> None:
+        """Wait for the moment after a pair: what is done then in Python, whose threads take turns, delays none."""
+        active = self._active
+        if active is not None:
+            active.worker.wait_for_pause(timeout)
+
     @staticmethod
     def _instruction_reader(config: NodeConfig, pipeline: FusionPipeline) -> Interpreter | FallbackInterpreter:
         tasks_file = Path(config.tasks_file) if config.tasks_file else None
-        interpreter = load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder)
+        name, embed = pipeline.text_encoder or ("", None)
+        shared = embed if name == config.instruction_encoder else None
+        interpreter = load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder, shared)
         if not config.language_model:
             return interpreter
         return with_language_model(interpreter, config.language_model, config.language_model_timeout)

@@ -16,6 +16,7 @@ import cv2
 import yaml
 
 from irvf.imaging.classical_fusion import FUSION_METHODS
+from irvf.instruction.encoder import load_vocabulary
 from irvf.instruction.grammar import load_grammar
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import ENCODER, load_encoder
@@ -213,8 +214,10 @@ def _train_meaning(arguments: argparse.Namespace) -> int:
     from irvf.training.meaning import learn, load_examples, save  # noqa: PLC0415
 
     model = load_model(arguments.encoder, "text_encoder")
-    encoder, _ = load_encoder(arguments.encoder)
-    learnt = learn(load_examples(arguments.examples), encoder, Interpreter(load_grammar(), is_word=encoder.knows))
+    if model.tokenizer is None:
+        raise ValueError(f"model {model.path} names no tokenizer in its config.yaml")
+    interpreter = Interpreter(load_grammar(), is_word=load_vocabulary(model.tokenizer))
+    learnt = learn(load_examples(arguments.examples), load_encoder(arguments.encoder), interpreter)
     folder = arguments.output or model.path
     folder.mkdir(parents=True, exist_ok=True)
     save(learnt, folder / "meaning.safetensors")

@@ -55,7 +55,10 @@ def load_sentences(path: Path) -> list[Sentence]:
         OSError: the file cannot be opened.
         ValueError: another form; names the entry.
     """
-    content = yaml.safe_load(path.read_text("utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, list):
         raise ValueError(f"{path} must be a list of sentences")
     return [_sentence(path, entry) for entry in content]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from irvf.instruction.grammar import EFFECT_WORDS
 from irvf.instruction.mentions import Clause, Mention
 
+_VERB_NEGATIONS = ("dont", "not", "never", "do not")
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -18,12 +20,14 @@ class Wish:
         sign: 1 or -1, as of its amount.
         verb: whether a verb asks for it, as "brighten", which may have an object of its own.
         faint: whether it counts only where nothing else is asked for.
+        ended: whether it is asked to end, or not to be: "don't make it darker", "stop brightening".
     """
 
     kind: str
     sign: int
     verb: bool = False
     faint: bool = False
+    ended: bool = False
 
 
 def wishes_of(clause: Clause, direction: int) -> list[Wish]:
@@ -35,13 +39,13 @@ def wishes_of(clause: Clause, direction: int) -> list[Wish]:
     """
     goes_on = clause.joined and not clause.any("up", "down", "too", "little", "enough", "task", "courtesy")
     inherited = direction if goes_on and (clause.joined in ("and", "but") or bare(clause)) else 0
-    found: dict[tuple[str, int], Wish] = {}
+    found: dict[tuple[str, int, bool], Wish] = {}
     for at, mention in enumerate(clause.mentions):
         # A word such as "outline" asks for its task, unless something is said of how the image looks.
         if mention.any(*EFFECT_WORDS) and ("task" not in mention or clause.any("up", "down", "too", "wish")):
             wish = _wish(clause, at, inherited)
             if wish is not None:
-                found.setdefault((wish.kind, wish.sign), wish)
+                found.setdefault((wish.kind, wish.sign, wish.ended), wish)
     return list(found.values())
 
 
@@ -74,19 +78,32 @@ def _of_amount(clause: Clause, at: int, inherited: int) -> Wish | None:
 
 
 def _of_request(clause: Clause, at: int) -> Wish | None:
-    """Read "brighter", "brighten", "brightened": asked for, unless complained of or not wanted."""
+    """Read "brighter", "brighten", "brightened": asked for, unless complained of or declined."""
     mention = clause.mentions[at]
-    before = clause.mentions[max(0, at - 2) : at]
     kind = next((kind for kind in ("more", "less") if kind in mention), "")
-    if not kind or (before and before[-1].any("negation")):
+    if not kind:
         return None
+    before = clause.mentions[max(0, at - 2) : at]
     sign = 1 if kind == "more" else -1
     comparative = str(mention).endswith("er")
     complained = clause.any("state", "too") and not clause.any("wish", "up", "down")
     excessive = any("too" in other for other in before) and not comparative
     if excessive or (complained and _participle(mention)) or (comparative and _adjacent_way(clause, at) == -1):
         sign = -sign
-    return Wish(mention.senses[kind], sign, verb=not comparative)
+    return Wish(mention.senses[kind], sign, verb=not comparative, ended=_is_declined(clause, at))
+
+
+def _is_declined(clause: Clause, at: int) -> bool:
+    """Whether the effect at a place is said not to be wanted; what is excepted from it is no word against it."""
+    if clause.any("too", "enough", "only"):
+        return False
+    for place, mention in enumerate(clause.mentions[:at]):
+        following = clause.mentions[place + 1]
+        declined = mention.any("negation", "stop", "reset") or ("except" in mention and "wish" not in following)
+        things = () if str(mention) in _VERB_NEGATIONS else ("nuisance", "amount")
+        if declined and not following.any("class", "region", "objects", *things):
+            return True
+    return False
 
 
 def _of_flaw(clause: Clause, at: int) -> Wish | None:
@@ -150,7 +167,8 @@ def _way(clause: Clause, at: int) -> int:
     if "up" in mention:
         return 1
     follows = clause.mentions[at + 1 : at + 2]
-    return -1 if "negation" in mention and follows and follows[0].any("nuisance", "amount") else 0
+    of_things = mention.any("negation", "stop") and str(mention) not in _VERB_NEGATIONS  # "no noise", not "don't blur"
+    return -1 if of_things and follows and follows[0].any("nuisance", "amount") else 0
 
 
 def _nearest_way(clause: Clause, at: int) -> int:

@@ -84,10 +84,6 @@ class SentenceEncoder:
         unit: NDArray[np.float32] = (embedding / np.linalg.norm(embedding)).astype(np.float32, copy=False)
         return unit
 
-    def knows(self, word: str) -> bool:
-        """Whether the tokenizer has a word, in lower case, as a whole."""
-        return self._tokenizer.token_to_id(word) is not None
-
     def _infer(self, text: str) -> NDArray[np.float32]:
         numbers = self._tokenizer.encode(text).ids
         if not numbers:
@@ -96,6 +92,16 @@ class SentenceEncoder:
         outputs = self._engine.infer({"input_ids": ids, "attention_mask": np.ones_like(ids)})
         embedding: NDArray[np.float32] = outputs[OUTPUT]
         return embedding
+
+
+def load_vocabulary(tokenizer: Path) -> Callable[[str], bool]:
+    """Return what says of a word, in lower case, whether a tokenizer has it as a whole.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    loaded = _load_tokenizer(tokenizer)
+    return lambda word: loaded.token_to_id(word) is not None
 
 
 def _load_tokenizer(path: Path) -> Any:

@@ -165,7 +165,7 @@ def load_grammar(path: Path | None = None, known_classes: Iterable[str] = ()) ->
         if name not in classes:
             classes.append(name)
             for language in languages:
-                language.phrases.get(words_of(name), {}).pop("unknown_object", None)
+                language.phrases.get(words_of(name), {}).pop("unknown_objects", None)
                 language.add("class", name, [name.replace("_", " ")])
     for name in classes:
         regions.setdefault(name, Region(name, objects=(name,)))
@@ -252,8 +252,12 @@ def _add_words(added: Mapping[str, Any], languages: list[Language]) -> None:
         for kind, phrases in words.items():
             for language in languages:
                 language.add(kind, effect, _texts(phrases, f"effects: {effect}: {kind}"))
+    fillers = _texts(_section(added, "fillers", list), "fillers")
     for language in languages:
-        language.add("fillers", "fillers", _texts(_section(added, "fillers", list), "fillers"))
+        language.add("fillers", "fillers", fillers)
+        for parts in (parts for phrase in fillers for parts in phrases_of(phrase) if len(parts) == 1):
+            for kind in ("unknown_objects", "other"):
+                language.phrases[parts[0]].pop(kind, None)
 
 
 def _claim(language: Language, kind: str, name: str, phrases: Iterable[str]) -> None:

@@ -113,3 +113,17 @@ def add_effects(present: tuple[Effect, ...], added: tuple[Effect, ...]) -> tuple
     if any(kind == "denoising" and amount < 0 for (kind, _), amount in amounts.items()):
         amounts = {key: max(amount, 0.0) if key[0] == "denoising" else amount for key, amount in amounts.items()}
     return tuple(Effect(kind, amount, region) for (kind, region), amount in amounts.items() if abs(amount) > 1e-6)
+
+
+def end_effects(present: tuple[Effect, ...], ended: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """Take away the effects of the kind and sign of one that ended, in its region or, where it has none, in all."""
+
+    def lasts(effect: Effect) -> bool:
+        return not any(
+            effect.kind == other.kind
+            and (effect.amount > 0) == (other.amount > 0)
+            and other.region in (None, effect.region)
+            for other in ended
+        )
+
+    return tuple(filter(lasts, present))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from irvf.instruction.grammar import Grammar
-from irvf.instruction.instruction import MAX_EFFECTS, Effect, Instruction, add_effects
+from irvf.instruction.instruction import EFFECT_KINDS, MAX_EFFECTS, Effect, Instruction, add_effects, end_effects
 from irvf.instruction.meaning import EFFECT, RESET, Meaning, Topic, features_of
 from irvf.instruction.reader import Reading, read
 from irvf.instruction.tasks import Task
@@ -40,6 +40,7 @@ class Interpretation:
         task: what it asks for; None when it leaves the task as it is, or was refused.
         classes: names that the task is limited to; empty for all.
         effects: that it adds to those in force.
+        ended: those that are to be in force no longer: of the same kind and sign, everywhere where no region is named.
         reset: whether the effects before it end.
         confidence: how sure it is that this is what was meant, 0..1; 0 when it was refused.
         message: what was understood, or why it was refused and what is known.
@@ -53,6 +54,7 @@ class Interpretation:
     task: Task | None = None
     classes: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
+    ended: tuple[Effect, ...] = ()
     reset: bool = False
     confidence: float = 0.0
     message: str = ""
@@ -70,7 +72,8 @@ class Interpretation:
         """
         if not self.accepted:
             raise ValueError(self.message)
-        effects = add_effects(() if self.reset or previous is None else previous.effects, self.effects)
+        before = () if self.reset or previous is None else end_effects(previous.effects, self.ended)
+        effects = add_effects(before, self.effects)
         if len(effects) > MAX_EFFECTS:
             raise ValueError(
                 f"{len(effects)} effects would be in force, at most {MAX_EFFECTS} can be; reset them first"
@@ -87,7 +90,7 @@ class Interpretation:
     @property
     def label(self) -> str:
         """What it is about as a whole: the name of its task, else ``effect`` or ``reset``."""
-        return self.task.name if self.task else EFFECT if self.effects else RESET
+        return self.task.name if self.task else EFFECT if self.effects or self.ended else RESET
 
 
 def clean_text(text: str, limit: int = MAX_LENGTH) -> str:
@@ -215,9 +218,14 @@ class Interpreter:
         task = self._task_of(reading)
         if task is not None:
             return self._of_task(text, self.grammar.tasks[task], reading)
-        if reading.effects or reading.reset:
+        if reading.effects or reading.ended or reading.reset:
             return Interpretation(
-                text, effects=tuple(reading.effects), reset=reading.reset, confidence=reading.confidence, source="words"
+                text,
+                effects=reading.effects,
+                ended=reading.ended,
+                reset=reading.reset,
+                confidence=reading.confidence,
+                source="words",
             )
         objects = f": {', '.join(reading.unknown_objects)}" if reading.unknown_objects else ""
         return self._refused(text, f"it names nothing that can be done{objects}")
@@ -231,14 +239,14 @@ class Interpreter:
         if reading.classes or reading.excluded:  # "important" is said of people that are to be found, too
             courteous = [_DETECTION if task == _SALIENCY else task for task in courteous]
         courteous = [task for task in courteous if task != _DETECTION] or courteous
-        if courteous and (named or not (reading.effects or reading.unwanted)):
+        if courteous and (named or not (reading.effects or reading.ended or reading.unwanted)):
             return courteous[0]
         if reading.picture and not (reading.excluded or reading.only or reading.effects):
             return _VIEWING
-        alone = reading.only or reading.listed or not reading.effects
+        alone = reading.only or reading.listed or not (reading.effects or reading.ended)
         if reading.excluded or (reading.classes and alone and not (reading.reset and reading.listed)):
             return _DETECTION
-        silent = not (reading.effects or reading.reset)
+        silent = not (reading.effects or reading.ended or reading.reset)
         if reading.unwanted or (silent and reading.courtesies):
             return _VIEWING
         return _DETECTION if silent and reading.every else None
@@ -259,7 +267,8 @@ class Interpreter:
             text,
             task=task,
             classes=classes,
-            effects=tuple(reading.effects),
+            effects=reading.effects,
+            ended=reading.ended,
             reset=reading.reset,
             confidence=reading.confidence,
             source="words",
@@ -288,6 +297,9 @@ def describe(read: Interpretation) -> str:
         parts.append(read.task.name + (f" of {', '.join(read.classes)}" if read.classes else ""))
     if read.reset:
         parts.append("effects reset")
+    for effect in read.ended:
+        where = f" ({effect.region.name})" if effect.region else ""
+        parts.append(f"no longer {EFFECT_KINDS[effect.kind][effect.amount < 0]}{where}")
     return "; ".join((*parts, *map(str, read.effects)))
 
 

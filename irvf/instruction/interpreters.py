@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from irvf.engines.factory import create_engine
-from irvf.instruction.encoder import CachedEncoder, SentenceEncoder
+from irvf.instruction.encoder import CachedEncoder, TextEncoder, load_vocabulary
 from irvf.instruction.grammar import load_grammar
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.meaning import Meaning
+from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import ModelError, load_model
 
 ENCODER = "sentence-encoder"
@@ -18,7 +18,10 @@ ENCODER = "sentence-encoder"
 
 
 def load_interpreter(
-    tasks_file: Path | None = None, known_classes: Iterable[str] = (), encoder: str = ENCODER
+    tasks_file: Path | None = None,
+    known_classes: Iterable[str] = (),
+    encoder: str = ENCODER,
+    embed: TextEncoder | None = None,
 ) -> Interpreter:
     """Make an interpreter.
 
@@ -26,6 +29,7 @@ def load_interpreter(
         tasks_file: tasks and words of the user's own; None for none. See :func:`irvf.instruction.grammar.load_grammar`.
         known_classes: names of the classes that the models know; empty for those of the grammar.
         encoder: model folder of kind ``text_encoder`` with a ``meaning``; empty leaves it at the words.
+        embed: the same encoder, where it is loaded already; None loads it.
 
     Raises:
         GrammarError: the file cannot be used.
@@ -35,13 +39,14 @@ def load_interpreter(
     grammar = load_grammar(tasks_file, known_classes)
     if not encoder:
         return Interpreter(grammar)
-    embed, weights = load_encoder(encoder)
-    if weights is None:
+    model = load_model(encoder, "text_encoder")
+    if model.tokenizer is None or model.meaning is None:
         raise ModelError(
             f"model {encoder} does not tell what instructions are about: its config.yaml names no meaning; make one "
             "with irvf train meaning, or set instruction.encoder to another text encoder, or to nothing"
         )
-    return Interpreter(grammar, Meaning(CachedEncoder(embed), weights), embed.knows)
+    embed = embed or load_encoder(encoder)
+    return Interpreter(grammar, Meaning(embed, model.meaning), load_vocabulary(model.tokenizer))
 
 
 @cache
@@ -50,16 +55,12 @@ def default_interpreter() -> Interpreter:
     return load_interpreter()
 
 
-def load_encoder(name: str) -> tuple[SentenceEncoder, Path | None]:
-    """Load a text encoder for the meaning of instructions, and say where the weights are that tell it, if any.
+def load_encoder(name: str) -> TextEncoder:
+    """Load a text encoder for the meaning of instructions; it keeps what it embedded.
 
     Raises:
         ModelError: no such model folder.
         EngineError: it cannot be loaded.
     """
-    model = load_model(name, "text_encoder")
-    if model.tokenizer is None:
-        raise ModelError(f"model {model.path} names no tokenizer in its config.yaml")
     # One thread, of an engine whose work stays in it: an instruction that comes must not take cores from the fusion.
-    encoder = SentenceEncoder(create_engine("onnxruntime", model.network, 1), model.tokenizer, model.width)
-    return encoder, model.meaning
+    return CachedEncoder(load_text_encoder(name, "onnxruntime", threads=1))

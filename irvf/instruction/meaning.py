@@ -83,7 +83,7 @@ def features_of(reading: Reading, label: str, topic: Topic, *, by_meaning: bool)
             bool(reading.tasks) and not by_meaning,
             asks and bool(reading.courtesies),
             asks and not reading.courtesies and bool(reading.classes or reading.excluded),
-            bool(reading.effects),
+            bool(reading.effects or reading.ended),
             label == EFFECT,
             reading.reset,
             by_meaning,

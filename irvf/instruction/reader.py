@@ -29,6 +29,7 @@ class Reading:
         picture: whether a picture is asked for: "a nice picture of the people".
         only: whether the classes are said to be all that is wanted.
         effects: that are wished.
+        ended: effects that are not to be.
         reset: whether the effects before are to go.
         unknown: words that are in no phrase.
         unknown_objects: objects that the models do not know.
@@ -51,6 +52,7 @@ class Reading:
     picture: bool = False
     only: bool = False
     effects: tuple[Effect, ...] = ()
+    ended: tuple[Effect, ...] = ()
     reset: bool = False
     unknown: tuple[str, ...] = ()
     unknown_objects: tuple[str, ...] = ()
@@ -63,7 +65,8 @@ class Reading:
     @property
     def says_something(self) -> bool:
         """Whether anything can be done because of it."""
-        said = (self.tasks, self.courtesies, self.unwanted, self.classes, self.excluded, self.effects, self.reset)
+        wanted = (self.tasks, self.courtesies, self.classes, self.effects, self.reset)
+        said = (*wanted, self.unwanted, self.excluded, self.ended)
         return any(said)
 
     @property
@@ -136,6 +139,7 @@ def read(words: Sequence[str], grammar: Grammar, language: Language, mend: Calla
         picture=tasks.picture,
         only=tasks.only,
         effects=tuple(found),
+        ended=tuple(effects.ended),
         reset=reset,
         unknown=tuple(unknown),
         unknown_objects=tuple(foreign),

@@ -39,10 +39,12 @@ class EffectReader:
         regions: by name.
 
     Attributes:
+        ended: effects that are not to be, known when :meth:`effects` has returned.
         took_names: whether names that stood alone were taken for regions: "cars and people: brighter".
     """
 
     regions: Mapping[str, Region]
+    ended: list[Effect] = field(default_factory=list)
     took_names: bool = False
     _placed: list[_Placed] = field(default_factory=list)
     _named: list[Mention] = field(default_factory=list)
@@ -55,7 +57,8 @@ class EffectReader:
         """Take the next clause; return whether it speaks of effects, and of nothing to be found."""
         wishes = wishes_of(clause, self._direction) or self._same_again(clause)
         self._direction = direction_of(clause, wishes)
-        taken = bool(wishes) and not (clause.any("reset") and not any(wish.verb for wish in wishes))
+        ended = any(wish.ended for wish in wishes)
+        taken = bool(wishes) and (ended or not clause.any("reset") or any(wish.verb for wish in wishes))
         if taken:
             self._placed.append(_Placed(wishes, self._amount(clause), self._where(clause), clause))
         elif self._adds_regions(clause):
@@ -155,6 +158,8 @@ class EffectReader:
         inverted = False
         for at, mention in enumerate(mentions):
             region = self._region(mention)
+            if "instead" in mention and "negation" not in mention:
+                break  # "brighter than the rest"
             if "except" in mention or ("negation" in mention and self._stands_before_region(mentions[at + 1 :])):
                 inverted = True
             elif region is not None:
@@ -202,9 +207,17 @@ class EffectReader:
         self._settle_faint(speaks_of_tasks=speaks_of_tasks)
         self._inherit()
         found: dict[tuple[str, Region | None], Effect] = {}
-        placed_kinds = {(wish.kind, wish.sign) for placed in self._placed if placed.regions for wish in placed.wishes}
+        placed_kinds = {
+            (wish.kind, wish.sign)
+            for placed in self._placed
+            for wish in placed.wishes
+            if placed.regions and not wish.ended
+        }
         for placed in self._placed:
             for wish in placed.wishes:
+                if wish.ended:
+                    self.ended += [Effect(wish.kind, wish.sign * AMOUNT, each) for each in placed.regions or (None,)]
+                    continue
                 if placed.regions is None and (wish.kind, wish.sign) in placed_kinds:
                     continue  # "it is too dark, brighten the people"
                 for region in placed.regions or (None,):
@@ -213,6 +226,9 @@ class EffectReader:
                         raise ContradictionError("it asks for opposite effects at once")
                     if before is None or abs(before.amount) == AMOUNT:
                         found[wish.kind, region] = Effect(wish.kind, wish.sign * placed.amount, region)
+        declined = {(effect.kind, effect.amount > 0) for effect in self.ended}
+        if any((effect.kind, effect.amount > 0) in declined for effect in found.values()):
+            raise ContradictionError("it both wants and does not want an effect")
         return list(found.values())
 
     def _settle_faint(self, *, speaks_of_tasks: bool) -> None:

@@ -198,6 +198,9 @@ class TaskReader:
         both = [task for task in self.tasks if task in self.unwanted]
         if both and not self.problem:
             self.problem = f"it both wants and does not want {both[0]}"
+        torn = [name for name in self.classes if name in self.excluded]
+        if torn and not self.problem:
+            self.problem = f"it both wants and does not want {torn[0]}"
         self.courtesies = list(dict.fromkeys(self.courtesies))
         wished = [name for name in dict.fromkeys(self.classes) if name not in self.excluded]
         self.classes = [name for name in wished if name not in self._dropped] or wished

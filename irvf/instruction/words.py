@@ -25,7 +25,8 @@ _ELISION = re.compile(
     r"\b([a-z]{1,2})['\N{RIGHT SINGLE QUOTATION MARK}](?=[a-z\N{LATIN SMALL LETTER E WITH ACUTE}]{2})"
 )
 _APOSTROPHE = re.compile(r"['\N{RIGHT SINGLE QUOTATION MARK}`\N{ACUTE ACCENT}]")
-_BREAKS = re.compile(r",(?!\d)|\u3001|\s-+\s|\u2014")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
+_BREAKS = re.compile(r",|\u3001|\s-+\s|\u2014")
 _STOPS = re.compile(r";|[.!?](?=\s|$)|[\u3002\u00bf\u00a1\n]")
 _PLUS = re.compile(r"\+(?:\s?\d+)?(?=\s*(?:[,;]|$))|\+\d+(?=\s)")
 _AND = re.compile(r"(?<=\s)[+&](?=\s)")
@@ -51,7 +52,7 @@ def words_of(text: str) -> Words:
     plain = unicodedata.normalize("NFKC", text).casefold()
     plain = _WITHOUT.sub(" without ", plain)
     plain = _AND.sub(f" {BREAK} ", _MINUS.sub(" minus ", _PLUS.sub(" plus ", plain)))
-    plain = _STOPS.sub(f" {STOP} ", plain)
+    plain = _STOPS.sub(f" {STOP} ", _THOUSANDS.sub("", plain))
     plain = _BREAKS.sub(f" {BREAK} ", _IDEOGRAPH.sub(r" \1 ", plain).replace(GAP, " "))
     plain = _APOSTROPHE.sub("", _ELISION.sub(r"\1 ", plain))
     bare = plain if plain.isascii() else _without_accents(plain)

@@ -39,7 +39,7 @@ def test_what_is_understood_is_in_force_and_shown(active, known_detector):
     check_clean(result)
 
 
-@pytest.mark.parametrize("text", ["bake a cake", "", "x" * 300, "--help me", "bake a \udcff\udcfe"])
+@pytest.mark.parametrize("text", ["x" * 300, "--help me", "bake a \udcff\udcfe"])
 def test_what_is_refused_is_said_and_what_stays_in_force(active, text):
     active()
     result = instruct("--timeout=60", "--", text)

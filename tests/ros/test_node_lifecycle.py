@@ -27,8 +27,8 @@ def topics(bench):
     return {topic for kind in kinds for topic, _type in kind(name, space)}
 
 
-def inference_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name == "inference"]
+def threads_named(name):
+    return [thread.name for thread in threading.enumerate() if thread.name == name]
 
 
 def system_threads():
@@ -42,19 +42,19 @@ def test_three_lives_each_give_everything_back(bench):
     for life in range(3):
         start = START + life * 10 * PERIOD
         assert made.change_state("configure")
-        assert (made.state(), inference_threads()) == ("inactive", [])
+        assert (made.state(), threads_named("inference")) == ("inactive", [])
         configured = topics(made)
         assert {"/fusion/image", "/fusion/status", "/fusion/instruction", "/fusion/set_instruction"} <= configured
         assert "/fusion/rgb/image_raw" not in configured
 
         assert made.change_state("activate")
         made.wait_for(made.is_connected, "the node subscribes and publishes")
-        assert (made.state(), inference_threads()) == ("active", ["inference"])
+        assert (made.state(), threads_named("inference")) == ("active", ["inference"])
         made.fuse(start)
 
         assert made.change_state("deactivate")
         made.wait_for(lambda expected=configured: topics(made) == expected, "the subscriptions are given back")
-        assert (made.state(), inference_threads()) == ("inactive", [])
+        assert (made.state(), threads_named("inference")) == ("inactive", [])
         heard = len(made.heard["image"]) + len(made.heard["status"])
         made.send_pair(start + PERIOD)
         made.set_instruction("viewing")  # answered after whatever the pair could have set off
@@ -62,6 +62,7 @@ def test_three_lives_each_give_everything_back(bench):
 
         assert made.change_state("cleanup")
         assert made.state() == "unconfigured"
+        assert threads_named("instructions") == []
         made.wait_for(lambda: topics(made) == unconfigured, "publishers and services are given back")
         gc.collect()
         threads.append(system_threads())
@@ -88,9 +89,9 @@ def test_deactivation_waits_for_the_pair_in_work_and_nothing_is_published_after(
 def test_shutdown_while_inference_is_running(active):
     bench = active(model="irvf", processing_scale=1.0)
     bench.send(thermal_image(START), rgb_image(START, 480, 640))
-    bench.wait_for(inference_threads, "inference")
+    bench.wait_for(lambda: threads_named("inference"), "inference")
     bench.close()
-    assert inference_threads() == []
+    assert threads_named("inference") == []
 
 
 def test_an_instruction_survives_no_cleanup_but_every_deactivation(active):

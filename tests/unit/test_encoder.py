@@ -34,11 +34,12 @@ def encoder(engine):
 
 def test_the_model_folder_says_what_it_is():
     content = yaml.safe_load((FOLDER / "config.yaml").read_text("utf-8"))
-    assert set(content.pop("digests")) == {"encoder.onnx", "tokenizer.json"}
+    assert set(content.pop("digests")) == {"encoder.onnx", "tokenizer.json", "meaning.safetensors"}
     assert content == {
         "kind": "text_encoder",
         "onnx": "encoder.onnx",
         "tokenizer": "tokenizer.json",
+        "meaning": "meaning.safetensors",
         "licence": "Apache-2.0",
         "width": WIDTH,
     }

@@ -1,7 +1,5 @@
 """The meaning of sentences: what the shipped weights tell, and that training finds them again."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import yaml
@@ -10,32 +8,33 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from irvf.cli.__main__ import main
+from irvf.instruction.encoder import load_vocabulary
 from irvf.instruction.grammar import load_grammar
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import ENCODER, load_encoder, load_interpreter
 from irvf.instruction.meaning import FEATURES, LABELS, OFF_TOPIC, Meaning, features_of, topic_of
 from irvf.instruction.words import words_of
-from irvf.models import ModelError
+from irvf.models import ModelError, load_model
 from irvf.training.meaning import learn, load_examples, save
 
+MODEL = load_model(ENCODER)
 SHARE = 4
 """Every fourth sentence of the examples is learnt from here."""
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    embed, _ = load_encoder(ENCODER)
-    return cache(embed)
+    return load_encoder(ENCODER)
 
 
 @pytest.fixture(scope="module")
 def shipped(encoder):
-    return Meaning(encoder, load_encoder(ENCODER)[1])
+    return Meaning(encoder, MODEL.meaning)
 
 
 @pytest.fixture(scope="module")
 def interpreter():
-    return Interpreter(load_grammar(), is_word=load_encoder(ENCODER)[0].knows)
+    return Interpreter(load_grammar(), is_word=load_vocabulary(MODEL.tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +194,7 @@ def test_the_command_writes_weights_and_says_how_well_they_do(few_examples, tmp_
 
 
 def test_the_command_adds_the_meaning_to_a_model_folder(few_examples, tmp_path, monkeypatch):
-    shipped = load_encoder(ENCODER)[1].parent
+    shipped = MODEL.path
     folder = tmp_path / "mine"
     folder.mkdir()
     for name in ("encoder.onnx", "tokenizer.json"):
