@@ -33,7 +33,7 @@ from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, Network, load_model
 from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
-from irvf.perception.regions import region_mask
+from irvf.perception.regions import RegionFinder, region_mask
 from irvf.perception.tracking import SparseDetection
 
 WARM_UP_SIZE = (480, 640)
@@ -103,6 +103,7 @@ class FusionPipeline:
         self._sparse = SparseDetection()
         self._thermal_range = ThermalRange()
         self._scratch = Scratch()
+        self._find_region: RegionFinder = region_mask
         self._stages = _Stages(live or LiveConfig())
 
     def _load_network(self, network: Network | Path) -> Engine:
@@ -160,8 +161,8 @@ class FusionPipeline:
         return self._heads.missing(task)
 
     @property
-    def known_classes(self) -> tuple[str, ...]:
-        """Names of the classes that the heads know, the background aside; none without detector and segmentation."""
+    def known_classes(self) -> dict[str, tuple[str, ...]]:
+        """Map the heads that tell classes apart, where they are loaded, to the names of these."""
         return self._heads.classes
 
     def unknown_classes(self, task: Task, classes: tuple[str, ...]) -> str:
@@ -257,7 +258,7 @@ class FusionPipeline:
     def _changed(self, seen: _Seen, chroma: Chroma, effects: tuple[Effect, ...]) -> tuple[Plane, Chroma]:
         """Return luma and chroma of the fused image as an instruction's effects make it look."""
         masks = {
-            region: region_mask(
+            region: self._find_region(
                 region,
                 (seen.luma.shape[0], seen.luma.shape[1]),
                 seen.detections,

@@ -23,7 +23,7 @@ MAX_PAUSE = 0.1
 """Seconds that a text waits at most for the moment between two pairs."""
 REST = 4.0
 """After reading a text the thread rests this many times as long: a flood of texts takes a fifth of a core at most."""
-MAX_REST = 0.2
+MAX_REST = 0.5
 """Seconds that it rests at most: after a text that a language model took long for, the next one is not kept waiting."""
 
 _logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _logger = logging.getLogger(__name__)
 class InstructionReader(Protocol):
     """What understands texts: :class:`irvf.instruction.interpreter.Interpreter` or one with a language model."""
 
-    def interpret(self, text: str) -> Interpretation:
-        """Understand a text or refuse it; never raises."""
+    def interpret(self, text: str, current: Instruction | None = None) -> Interpretation:
+        """Understand a text, beside the instruction in force, or refuse it; never raises."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class InstructionDesk:
 
     def _read(self, given: _Given) -> Answer:
         try:
-            read = self._reader.interpret(given.text)
+            read = self._reader.interpret(given.text, self.current)
         except Exception as error:  # noqa: BLE001 - a text encoder or model that fails: whoever gave the text hears of it
             text = clean_text(given.text)
             read = Interpretation(text, accepted=False, message=f"not understood: {type(error).__name__}: {error}")
@@ -185,8 +185,8 @@ class InstructionDesk:
         message = read.message
         if read.task is None:
             message += f"; still {current.task.name}" + (f" of {', '.join(current.classes)}" if current.classes else "")
-        if len(current.effects) > len(read.effects):
-            message += f"; effects in force: {', '.join(map(str, current.effects))}"
+        if current.effects != read.effects:
+            message += f"; effects in force: {', '.join(map(str, current.effects)) or 'none'}"
         missing = self._pipeline.missing_heads(current.task)
         if missing:
             message += f"; no model for {', '.join(missing)} is loaded, so only the fused image is published"

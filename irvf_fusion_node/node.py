@@ -330,11 +330,11 @@ class FusionNode(LifecycleNode):
         def tell(answer: Answer) -> None:
             if not answer.read:
                 self.statistics.count("instruction.not_read")
-            else:
+            answered(answer)
+            if answer.read:
                 if not answer.accepted:
                     self._refuse("instruction.refused", f"instruction refused: {answer.message}")
                 configured.outputs.publish_instruction(configured.desk.message())
-            answered(answer)
 
         configured.desk.give(text, self.get_clock().now().to_msg(), tell)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from irvf.evaluation.sentences import load_sentences, measure, merged
@@ -39,12 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is understood; 1 where something is not."""
     if not arguments.text and not arguments.sentences:
         raise ValueError("give an instruction, e.g. irvf explain 'only the cyclists', or --sentences FILE")
-    interpreter = load_interpreter(arguments.tasks_file, arguments.classes, arguments.encoder)
+    heads = ("detection", "segmentation")
+    known = {head: tuple(arguments.classes) for head in heads} if arguments.classes else None
+    interpreter = load_interpreter(arguments.tasks_file, known, arguments.encoder)
     reader: Interpreter | FallbackInterpreter = interpreter
     if arguments.language_model:
         reader = with_language_model(interpreter, arguments.language_model)
     if arguments.sentences:
-        _measure(arguments.sentences, reader, interpreter.grammar.known, failures=arguments.failures)
+        _measure(
+            arguments.sentences, reader, arguments.classes or interpreter.grammar.classes, failures=arguments.failures
+        )
     return _explain(arguments.text, reader) if arguments.text else 0
 
 
@@ -53,7 +58,7 @@ def _explain(texts: list[str], interpreter: Interpreter | FallbackInterpreter) -
     understood = True
     for number, text in enumerate(texts):
         started = time.perf_counter()
-        read = interpreter.interpret(text)
+        read = interpreter.interpret(text, current)
         taken = (time.perf_counter() - started) * 1e3
         if number:
             print()
@@ -80,7 +85,7 @@ def _accepted(read: Interpretation, current: Instruction) -> dict[str, str]:
 
 
 def _measure(
-    path: Path, interpreter: Interpreter | FallbackInterpreter, known: tuple[str, ...], *, failures: bool
+    path: Path, interpreter: Interpreter | FallbackInterpreter, known: Iterable[str], *, failures: bool
 ) -> None:
     tallies = measure(load_sentences(path), interpreter, known)
     print("| language | category | sentences | task right | refused | wrong task | all right |")

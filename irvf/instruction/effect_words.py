@@ -88,9 +88,11 @@ def _of_request(clause: Clause, at: int) -> Wish | None:
     comparative = str(mention).endswith("er")
     complained = clause.any("state", "too") and not clause.any("wish", "up", "down")
     excessive = any("too" in other for other in before) and not comparative
-    if excessive or (complained and _participle(mention)) or (comparative and _adjacent_way(clause, at) == -1):
+    declined = _is_declined(clause, at)
+    reversed_ = excessive or (complained and _participle(mention)) or (comparative and _adjacent_way(clause, at) == -1)
+    if reversed_ and not declined:
         sign = -sign
-    return Wish(mention.senses[kind], sign, verb=not comparative, ended=_is_declined(clause, at))
+    return Wish(mention.senses[kind], sign, verb=not comparative, ended=declined)
 
 
 def _is_declined(clause: Clause, at: int) -> bool:
@@ -103,13 +105,17 @@ def _is_declined(clause: Clause, at: int) -> bool:
         things = () if str(mention) in _VERB_NEGATIONS else ("nuisance", "amount")
         if declined and not following.any("class", "region", "objects", *things):
             return True
-    return False
+    # After the verb, as in French and German: "ne floute pas", "verdunkle den Himmel nicht".
+    after = clause.mentions[at + 1 : at + 2] + clause.mentions[at + 2 :][-1:]
+    return any("negation" in mention and "except" not in mention for mention in after)
 
 
 def _of_flaw(clause: Clause, at: int) -> Wish | None:
     """Read "grainy", "washed out": what helps against it is wanted, unless it is itself."""
     senses = clause.mentions[at].senses
-    wanted = "low" in senses and clause.any("wish") and not clause.any("state", "too")
+    following = clause.mentions[at + 1 : at + 2]
+    verb = at == 0 and bool(following) and following[0].any("region", "class")  # "blurry background"
+    wanted = "low" in senses and (clause.any("wish", "except") or verb) and not clause.any("state", "too")
     opposite = -1 if _adjacent_way(clause, at) == 1 else 1
     if "cure" in senses and not wanted:
         return Wish(senses["cure"], opposite)
@@ -131,12 +137,20 @@ def _of_quality(clause: Clause, at: int) -> Wish | None:
     negated = any(mention.any("negation", "denials") for mention in before)
     stated = any("state" in mention and "wish" not in mention for mention in before[-2:])
     way = 0
+    following = clause.mentions[at + 1 : at + 2]
+    if at == 0 and "cure" in senses and following and following[0].any("region", "class"):
+        return Wish(kind, sign)
+    if clause.any("except") and "cure" in senses and not clause.any("state", "too"):
+        return Wish(kind, sign)
     if clause.any("enough"):
         way = 1 if negated or clause.any("little") else 0
     elif any("too" in mention for mention in before[-3:]):
-        way = -1
+        fine = negated and clause.any("state") and not clause.any("wish", "except") and str(before[-1]) == "too"
+        way = 0 if fine else -1
     elif _adjacent_way(clause, at):
         way = _adjacent_way(clause, at)
+        if negated and not clause.any("state"):
+            return Wish(kind, sign * way, ended=True)
     elif clause.any("wish") and not stated:
         way = -1 if negated else 1
     elif clause.any("state"):

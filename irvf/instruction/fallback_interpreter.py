@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
+from irvf.instruction.instruction import Instruction
 from irvf.instruction.interpreter import Interpretation, Interpreter, clean_text
 from irvf.instruction.language_model import LanguageModelParser
 from irvf.instruction.language_model_generator import TIME_LIMIT, TransformersGenerator, too_late
@@ -108,13 +109,14 @@ class FallbackInterpreter:
         self._interpreter = interpreter
         self.parser = parser
 
-    def interpret(self, text: str) -> Interpretation:
+    def interpret(self, text: str, current: Instruction | None = None) -> Interpretation:
         """Understand a text or refuse it; never raises. Takes no longer than both together.
 
         Args:
             text: from the user, of any length and content.
+            current: the instruction in force; the language model is not told of it.
         """
-        known = self._interpreter.interpret(text)
+        known = self._interpreter.interpret(text, current)
         if known.source == "name" or set(words_of(known.text)) <= MARKS:  # of a text that is too long, none is left
             return known
         answer = self.parser(text)

@@ -50,6 +50,9 @@ _LISTS = (
     ),
     *("joins", "contrast", "whole", "other", "fillers"),
 )
+_OWN = "own"
+"""Sense that the phrases of a user's file have besides."""
+_TURNING = ("negation", "denials", "except", "only", "instead", "stop", "joins", "courtesy", *EFFECT_WORDS)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAPPINGS = ("tasks", "courtesy", "classes", "regions", "effects", "pronouns")
 _USER_SECTIONS = ("tasks", "classes", "regions", "effects", "fillers")
@@ -112,7 +115,8 @@ class Grammar:
         tasks: by name.
         regions: by name; the classes are regions, too.
         classes: names of the classes that instructions can name.
-        known: names of those that the models know: what "everything but the cars" leaves.
+        known: names of those that the models know by the head that knows them, where that is known; what "everything
+            but the cars" leaves.
         languages: in the order of :data:`LANGUAGES`.
         samples: instructions to suggest, by what they are about: the name of a task, ``effect`` or ``reset``.
     """
@@ -120,12 +124,12 @@ class Grammar:
     tasks: Mapping[str, Task]
     regions: Mapping[str, Region]
     classes: tuple[str, ...]
-    known: tuple[str, ...]
+    known: Mapping[str, tuple[str, ...]]
     languages: tuple[Language, ...]
     samples: Mapping[str, tuple[str, ...]]
 
 
-def load_grammar(path: Path | None = None, known_classes: Iterable[str] = ()) -> Grammar:
+def load_grammar(path: Path | None = None, known_classes: Mapping[str, Iterable[str]] | None = None) -> Grammar:
     """Read the grammar of the package, and a user's file on top of it.
 
     The file may have these sections:
@@ -139,8 +143,8 @@ def load_grammar(path: Path | None = None, known_classes: Iterable[str] = ()) ->
 
     Args:
         path: the user's file; None for none.
-        known_classes: names of the classes that the models know, the background aside; empty when that is not known
-            yet, then every class of the grammar counts as known.
+        known_classes: by the name of a head, the names of the classes that it knows, the background aside; None when
+            that is not known yet: then every class of the grammar counts as known.
 
     Raises:
         GrammarError: naming the file, the entry and what is allowed there.
@@ -160,17 +164,31 @@ def load_grammar(path: Path | None = None, known_classes: Iterable[str] = ()) ->
             _check_uses(languages[0])
         except GrammarError as error:
             raise GrammarError(f"{path}: {error}") from error
-    known_classes = tuple(known_classes)
-    for name in known_classes:
-        if name not in classes:
-            classes.append(name)
-            for language in languages:
-                language.phrases.get(words_of(name), {}).pop("unknown_objects", None)
-                language.add("class", name, [name.replace("_", " ")])
+    known = {head: tuple(names) for head, names in (known_classes or {}).items()}
+    for name in dict.fromkeys(name for names in known.values() for name in names):
+        _add_label(name, classes, languages)
     for name in classes:
         regions.setdefault(name, Region(name, objects=(name,)))
-    known = tuple(known_classes) or tuple(classes)
     return Grammar(tasks, regions, tuple(classes), known, tuple(languages), samples)
+
+
+def _add_label(name: str, classes: list[str], languages: list[Language]) -> None:
+    """Let a class of a model be understood by its name, and one that is called otherwise there by the words for it."""
+    if name in classes:
+        return
+    parts = words_of(name.replace("_", " "))
+    other = languages[0].phrases.get(parts, {}).get("class")
+    classes.append(name)
+    for language in languages:
+        if other is not None and other not in ("", name):  # "Pedestrian" for person
+            for senses in language.phrases.values():
+                if senses.get("class") == other:
+                    senses["class"] = name
+        senses = language.phrases.setdefault(parts, {})
+        if not set(senses) & set(EFFECT_WORDS):  # a class "light" does not take "light" from the effects
+            for kind in ("unknown_objects", "other"):
+                senses.pop(kind, None)
+            senses["class"] = name
 
 
 @cache
@@ -184,7 +202,7 @@ def _packaged() -> Grammar:
         for name in tasks:
             language.add("task", name, [name])
     classes = tuple(contents[0]["classes"])
-    return Grammar(tasks, regions, classes, classes, languages, _samples(common))
+    return Grammar(tasks, regions, classes, {}, languages, _samples(common))
 
 
 def _samples(common: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -251,7 +269,8 @@ def _add_words(added: Mapping[str, Any], languages: list[Language]) -> None:
             )
         for kind, phrases in words.items():
             for language in languages:
-                language.add(kind, effect, _texts(phrases, f"effects: {effect}: {kind}"))
+                for sense, name in ((kind, effect), (_OWN, _OWN)):
+                    language.add(sense, name, _texts(phrases, f"effects: {effect}: {kind}"))
     fillers = _texts(_section(added, "fillers", list), "fillers")
     for language in languages:
         language.add("fillers", "fillers", fillers)
@@ -271,10 +290,13 @@ def _claim(language: Language, kind: str, name: str, phrases: Iterable[str]) -> 
             owner = senses.get(kind, name)
             if owner != name:
                 raise GrammarError(f"{name}: {phrase!r} already belongs to {owner}; a phrase has one owner")
+            taken = next((sense for sense in _TURNING if sense in senses), None)
+            if taken and language.name == LANGUAGES[0] and kind != "task":
+                raise GrammarError(f"{name}: {phrase!r} already turns what is said ({taken}); choose another word")
             # A task of a user may be called as a class of the package; the other way round is refused.
             others = ("task", "region") if kind == "task" else ("task", "class", "region")
             kept = {other: value for other, value in senses.items() if other in others}
-            language.phrases[parts[0]] = {**kept, kind: name}
+            language.phrases[parts[0]] = {**kept, kind: name, _OWN: _OWN}
 
 
 def _check_uses(language: Language) -> None:
@@ -289,7 +311,7 @@ def _read(path: Path, sections: tuple[str, ...]) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text("utf-8"), Loader=_LOADER)  # noqa: S506  (both of them are safe)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise GrammarError(f"cannot be read as YAML: {error}") from error
+        raise GrammarError(f"cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise GrammarError(f"must be a mapping with the sections {', '.join(sections)}")
     unknown = [str(name) for name in content if name not in sections]

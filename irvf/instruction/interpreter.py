@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from irvf.engines.engine import EngineError
 from irvf.instruction.grammar import Grammar
-from irvf.instruction.instruction import EFFECT_KINDS, MAX_EFFECTS, Effect, Instruction, add_effects, end_effects
+from irvf.instruction.instruction import (
+    EFFECT_KINDS,
+    MAX_EFFECTS,
+    Effect,
+    Instruction,
+    Region,
+    add_effects,
+    end_effects,
+)
 from irvf.instruction.meaning import EFFECT, RESET, Meaning, Topic, features_of
 from irvf.instruction.reader import Reading, read
 from irvf.instruction.tasks import Task
 from irvf.instruction.words import MARKS, Speller, words_of
+
+_logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 200
 """Longest instruction in characters."""
@@ -44,6 +56,7 @@ class Interpretation:
         reset: whether the effects before it end.
         confidence: how sure it is that this is what was meant, 0..1; 0 when it was refused.
         message: what was understood, or why it was refused and what is known.
+        left_out: objects that it names and the models do not know.
         reason: why it was refused, in a few words; empty when it was accepted.
         source: what understood it: ``name``, ``words``, ``meaning`` or ``language model``; empty when it was refused.
         suggestions: the nearest instructions that would be understood, when it was refused.
@@ -58,6 +71,7 @@ class Interpretation:
     reset: bool = False
     confidence: float = 0.0
     message: str = ""
+    left_out: tuple[str, ...] = ()
     reason: str = ""
     source: str = ""
     suggestions: tuple[str, ...] = ()
@@ -74,6 +88,8 @@ class Interpretation:
             raise ValueError(self.message)
         before = () if self.reset or previous is None else end_effects(previous.effects, self.ended)
         effects = add_effects(before, self.effects)
+        if previous and self.task is None and not self.reset and self.effects and effects == previous.effects:
+            raise ValueError("it changes nothing: the effect is at its limit, or there is none to take back")
         if len(effects) > MAX_EFFECTS:
             raise ValueError(
                 f"{len(effects)} effects would be in force, at most {MAX_EFFECTS} can be; reset them first"
@@ -135,11 +151,12 @@ class Interpreter:
         self._named = {words_of(name): task for name, task in grammar.tasks.items()}
         self._spellers = {language.name: Speller(language.lexicon, known) for language in grammar.languages}
 
-    def interpret(self, text: str) -> Interpretation:
+    def interpret(self, text: str, current: Instruction | None = None) -> Interpretation:
         """Understand a text or refuse it; never raises.
 
         Args:
             text: from the user, of any length and content.
+            current: the instruction in force, which "them" and "the rest" may point to.
         """
         if len(text) > MAX_LENGTH:
             return self._refused("", f"the instruction has {len(text)} characters; at most {MAX_LENGTH} are read")
@@ -152,7 +169,7 @@ class Interpreter:
         if task is not None:
             named = Interpretation(cleaned, task=task, classes=task.classes, confidence=1.0, source="name")
             return replace(named, message=describe(named))
-        read = self._understood(cleaned, self.read(words))
+        read = self._understood(cleaned, self.read(words, self._context(current)))
         return replace(read, message=describe(read)) if read.accepted else read
 
     def _understood(self, text: str, reading: Reading) -> Interpretation:
@@ -160,7 +177,10 @@ class Interpreter:
         if reading.plain and said.accepted:
             return said
         if reading.language == self.grammar.languages[0].name and self._meaning is not None:
-            return self._weighed(text, reading, said, self._meaning)
+            try:
+                return self._weighed(text, reading, said, self._meaning)
+            except (EngineError, ValueError) as error:
+                _logger.warning("the meaning of a sentence cannot be told, its words decide: %s", error)
         if said.accepted and reading.confidence <= CONFIDENCE:
             return self._refused(text, "too little of it is known")
         return said
@@ -176,15 +196,23 @@ class Interpreter:
 
         return _WORD.sub(mend, text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
-    def read(self, words: tuple[str, ...]) -> Reading:
+    def _context(self, current: Instruction | None) -> tuple[Region, ...]:
+        """Return the regions that were spoken of last: those of the classes in force, else of the newest effect."""
+        if current is None:
+            return ()
+        if current.classes:
+            return tuple(self.grammar.regions[name] for name in current.classes if name in self.grammar.regions)
+        return tuple(effect.region for effect in current.effects[-1:] if effect.region)
+
+    def read(self, words: tuple[str, ...], context: Sequence[Region] = ()) -> Reading:
         """Read a text in the language that understands most of it, and mend its typing errors in that."""
         languages = {language.name: language for language in self.grammar.languages}
-        readings = [read(words, self.grammar, language, lambda _word: None) for language in languages.values()]
+        readings = [read(words, self.grammar, language, lambda _word: None, context) for language in languages.values()]
         best = max(readings, key=_merit)
         if not best.unknown:
             return best
         likely = dict.fromkeys((best.language, self.grammar.languages[0].name))
-        mended = (read(words, self.grammar, languages[name], self._spellers[name].mend) for name in likely)
+        mended = (read(words, self.grammar, languages[name], self._spellers[name].mend, context) for name in likely)
         return max(mended, key=_merit)
 
     def _weighed(self, text: str, reading: Reading, said: Interpretation, meaning: Meaning) -> Interpretation:
@@ -202,7 +230,8 @@ class Interpreter:
     def candidates(self, text: str, reading: Reading, said: Interpretation, topic: Topic) -> list[Interpretation]:
         """Return what a text may mean: what its words say, and the task that the whole sentence is about."""
         found = [said] if said.accepted else []
-        if not reading.problem and not reading.negates and len(reading.tasks) < 2 and not reading.effects:
+        words = reading.understood + len(reading.unknown)
+        if words > 1 and not (reading.problem or reading.negates or reading.effects or len(reading.tasks) > 1):
             task = self.grammar.tasks.get(topic.best)
             if task is not None and not (said.accepted and said.label == task.name):
                 meant = self._of_task(text, task, reading)
@@ -258,7 +287,7 @@ class Interpreter:
             named = reading.classes or reading.excluded or reading.every or reading.anything
             if reading.unknown_objects and not named and not reading.effects:
                 return self._refused(text, f"the models do not know {', '.join(reading.unknown_objects)}")
-            wanted = set(reading.classes) or set(self.grammar.known) - set(reading.excluded)
+            wanted = set(reading.classes) or set(self._known(task)) - set(reading.excluded)
             if not wanted:
                 return self._refused(text, "it leaves no class to look for")
             limited = reading.classes or reading.excluded
@@ -271,7 +300,15 @@ class Interpreter:
             ended=reading.ended,
             reset=reading.reset,
             confidence=reading.confidence,
+            left_out=reading.unknown_objects,
             source="words",
+        )
+
+    def _known(self, task: Task) -> tuple[str, ...]:
+        """Return the classes that all heads of a task know."""
+        heads = [self.grammar.known[head] for head in task.heads if head in self.grammar.known]
+        return (
+            tuple(name for name in heads[0] if all(name in each for each in heads)) if heads else self.grammar.classes
         )
 
     def _refused(self, text: str, reason: str, topic: Topic | None = None) -> Interpretation:
@@ -294,13 +331,22 @@ def describe(read: Interpretation) -> str:
     """Say in one line what was understood."""
     parts = []
     if read.task is not None:
-        parts.append(read.task.name + (f" of {', '.join(read.classes)}" if read.classes else ""))
+        parts.append(read.task.name + (f" of {listed(read.classes)}" if read.classes else ""))
     if read.reset:
         parts.append("effects reset")
     for effect in read.ended:
         where = f" ({effect.region.name})" if effect.region else ""
         parts.append(f"no longer {EFFECT_KINDS[effect.kind][effect.amount < 0]}{where}")
-    return "; ".join((*parts, *map(str, read.effects)))
+    parts += map(str, read.effects)
+    if read.left_out:
+        parts.append(f"not known to the models: {listed(tuple(dict.fromkeys(read.left_out)))}")
+    return "; ".join(parts)
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names as they are told, those beyond ``most`` by their number."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _merit(reading: Reading) -> float:

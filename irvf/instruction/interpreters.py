@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ ENCODER = "sentence-encoder"
 
 def load_interpreter(
     tasks_file: Path | None = None,
-    known_classes: Iterable[str] = (),
+    known_classes: Mapping[str, Iterable[str]] | None = None,
     encoder: str = ENCODER,
     embed: TextEncoder | None = None,
 ) -> Interpreter:
@@ -27,7 +27,7 @@ def load_interpreter(
 
     Args:
         tasks_file: tasks and words of the user's own; None for none. See :func:`irvf.instruction.grammar.load_grammar`.
-        known_classes: names of the classes that the models know; empty for those of the grammar.
+        known_classes: by head, names of the classes that the models know; None for those of the grammar.
         encoder: model folder of kind ``text_encoder`` with a ``meaning``; empty leaves it at the words.
         embed: the same encoder, where it is loaded already; None loads it.
 

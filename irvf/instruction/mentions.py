@@ -9,6 +9,8 @@ from irvf.instruction.grammar import Language, Senses
 from irvf.instruction.words import MARKS, Words
 
 _LONGEST_GAP = 8
+_MOST_MENDED = 12
+"""Words of a text that are looked at for typing errors: bounds the time that a flood of rubbish takes."""
 _SAYING_NOTHING = frozenset({"fillers", "wish", "state", "whole", "joins"})
 
 
@@ -98,10 +100,12 @@ def clauses_of(words: Sequence[str], language: Language, mend: Callable[[str], s
 
 
 def _mended(words: Sequence[str], lexicon: Set[str], mend: Callable[[str], str | None]) -> Iterator[str]:
+    tried = 0
     for word in words:
-        if word in MARKS or word in lexicon:
+        if word in MARKS or word in lexicon or tried >= _MOST_MENDED:
             yield word
             continue
+        tried += 1
         meant = mend(word)
         yield from (meant,) if meant else _split(word, lexicon) or (word,)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from irvf.instruction.grammar import EFFECT_WORDS, Grammar, Language
-from irvf.instruction.instruction import Effect
+from irvf.instruction.instruction import Effect, Region
 from irvf.instruction.mentions import clauses_of
 from irvf.instruction.region_words import ContradictionError, EffectReader
 from irvf.instruction.task_words import FOUND, TaskReader, searches
@@ -35,6 +35,7 @@ class Reading:
         unknown_objects: objects that the models do not know.
         other: words that are never about the image.
         understood: number of phrases that say something.
+        own: whether it has a phrase of the user's own grammar.
         names_only: whether it is nothing but names of objects.
         mended: number of words that were taken for typing errors.
         problem: why it cannot be followed; empty when it can.
@@ -58,6 +59,7 @@ class Reading:
     unknown_objects: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     understood: int = 0
+    own: bool = False
     names_only: bool = False
     mended: int = 0
     problem: str = ""
@@ -77,8 +79,9 @@ class Reading:
     @property
     def plain(self) -> bool:
         """Whether all of it is understood and asks for something that can be found: "show me the people, please"."""
-        asks = bool(self.tasks or self.courtesies) and bool(self.classes or self.excluded or self.every)
-        return self.names_only or (self.complete and asks and not self.mended)
+        found = bool(self.classes or self.excluded or self.every)
+        asks = found and bool(self.tasks or self.courtesies or self.only or self.excluded or self.listed)
+        return self.names_only or (self.complete and (asks or self.own) and not self.mended)
 
     @property
     def negates(self) -> bool:
@@ -91,7 +94,13 @@ class Reading:
         return self.understood / max(1, self.understood + len(self.unknown) + 2 * len(self.other))
 
 
-def read(words: Sequence[str], grammar: Grammar, language: Language, mend: Callable[[str], str | None]) -> Reading:
+def read(
+    words: Sequence[str],
+    grammar: Grammar,
+    language: Language,
+    mend: Callable[[str], str | None],
+    context: Sequence[Region] = (),
+) -> Reading:
     """Read a text.
 
     Args:
@@ -99,10 +108,11 @@ def read(words: Sequence[str], grammar: Grammar, language: Language, mend: Calla
         grammar: tasks and regions.
         language: of the grammar.
         mend: as :func:`irvf.instruction.mentions.clauses_of` takes it.
+        context: regions that a pronoun points to where the text names none.
     """
     clauses = clauses_of(words, language, mend)
     mentions = [mention for clause in clauses for mention in clause.mentions]
-    tasks, effects = TaskReader(), EffectReader(grammar.regions)
+    tasks, effects = TaskReader(), EffectReader(grammar.regions, context)
     unknown = [str(mention) for mention in mentions if mention.unknown]
     foreign: list[str] = []
     other = [str(mention) for mention in mentions if "other" in mention]
@@ -125,6 +135,8 @@ def read(words: Sequence[str], grammar: Grammar, language: Language, mend: Calla
         found = effects.effects(speaks_of_tasks=bool(tasks.tasks))
     except ContradictionError as error:
         problem = problem or str(error)
+    if effects.dangling and not problem:
+        problem = f"it does not say what {effects.dangling!r} is"
     given = set(words)
     return Reading(
         language.name,
@@ -145,6 +157,7 @@ def read(words: Sequence[str], grammar: Grammar, language: Language, mend: Calla
         unknown_objects=tuple(foreign),
         other=tuple(other),
         understood=sum(mention.meaningful and not mention.any("other", "unknown_objects") for mention in mentions),
+        own=any("own" in mention for mention in mentions),
         names_only=all("class" in mention for mention in mentions),
         mended=sum(word not in given for mention in mentions for word in mention.words),
         problem=problem,

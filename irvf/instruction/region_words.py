@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from irvf.instruction.effect_words import Wish, bare, direction_of, wishes_of
@@ -19,6 +19,13 @@ _SINGULAR = frozenset({"person", "man", "woman", "child", "car", "bike", "bicycl
 
 class ContradictionError(ValueError):
     """Effects that exclude each other are asked for."""
+
+
+def all_but(regions: Sequence[Region]) -> Region:
+    """Return everything but some regions of objects."""
+    names = [region.name.removeprefix("all but ") for region in regions]
+    objects = tuple(dict.fromkeys(name for region in regions for name in region.objects or ()))
+    return Region(f"all but {' and '.join(dict.fromkeys(names))}", objects=objects, inverted=True)
 
 
 @dataclass
@@ -37,19 +44,24 @@ class EffectReader:
 
     Args:
         regions: by name.
+        context: regions that a pronoun points to where nothing is named: those of the instruction in force.
 
     Attributes:
+        dangling: a pronoun that points to nothing; empty where there is none.
         ended: effects that are not to be, known when :meth:`effects` has returned.
         took_names: whether names that stood alone were taken for regions: "cars and people: brighter".
     """
 
     regions: Mapping[str, Region]
+    context: Sequence[Region] = ()
+    dangling: str = ""
     ended: list[Effect] = field(default_factory=list)
     took_names: bool = False
     _placed: list[_Placed] = field(default_factory=list)
     _named: list[Mention] = field(default_factory=list)
     _named_in_task: bool = False
     _alone: list[Mention] = field(default_factory=list)
+    _group: list[Mention] = field(default_factory=list)
     _left: Region | None = None
     _direction: int = 0
 
@@ -61,8 +73,13 @@ class EffectReader:
         taken = bool(wishes) and (ended or not clause.any("reset") or any(wish.verb for wish in wishes))
         if taken:
             self._placed.append(_Placed(wishes, self._amount(clause), self._where(clause), clause))
+        elif self._resets_kinds(clause):
+            taken = True
         elif self._adds_regions(clause):
-            self._placed[-1].regions = [*(self._placed[-1].regions or ()), *self._regions_of(clause)]
+            before = self._placed[-1].regions or []
+            added = self._regions_of(clause)
+            excepted = bool(before) and all(region.inverted and region.objects is not None for region in before)
+            self._placed[-1].regions = [all_but([*before, *added])] if excepted else [*before, *added]
             self._placed[-1].clause = clause
             taken = True
         elif self._contrasts(clause):
@@ -77,10 +94,13 @@ class EffectReader:
         alone = named and not any(
             mention.meaningful and not mention.any("class", "region") for mention in clause.mentions
         )
-        self._alone = [*self._alone, *named] if alone else []
+        goes_on = clause.joined in ("and", BREAK)
+        sought = goes_on and self._named_in_task  # "boxes on cars and people"
+        self._alone = [*self._alone, *named] if alone and not sought else []
         if named:
+            self._group = [*self._group, *named] if goes_on and self._group else named
             self._named += named
-            self._named_in_task = searches(clause)
+            self._named_in_task = searches(clause) or (bool(alone) and sought)
 
     def named_classes(self) -> list[str]:
         """Return the classes that were named so far."""
@@ -111,7 +131,11 @@ class EffectReader:
     def _where(self, clause: Clause) -> list[Region] | None:
         regions = self._regions_of(clause)
         if regions:
-            return regions
+            listed = clause.joined in ("and", BREAK) and self._alone and not clause.any("persons", "things", "rest")
+            if not listed or any(region.inverted for region in regions):
+                return regions
+            self.took_names = True  # "the people and the cars brighter"
+            return [*filter(None, map(self._region, self._alone)), *regions]
         if clause.joined and self._alone and (clause.any("group") or clause.joined == COLON):
             self.took_names = True
             return [region for region in map(self._region, self._alone) if region is not None]
@@ -149,8 +173,10 @@ class EffectReader:
         found, inverted = self._named_regions(mentions)
         if not found:
             pointed = self._pointed_to(clause)
-            if pointed is not None:
-                found = [pointed.complement() if inverted or clause.any("rest") else pointed]
+            if pointed and (inverted or clause.any("rest")):
+                found = [all_but(pointed) if all(region.objects for region in pointed) else pointed[-1].complement()]
+            else:
+                found = pointed
         return list(dict.fromkeys(found))
 
     def _named_regions(self, mentions: Sequence[Mention]) -> tuple[list[Region], bool]:
@@ -160,10 +186,17 @@ class EffectReader:
             region = self._region(mention)
             if "instead" in mention and "negation" not in mention:
                 break  # "brighter than the rest"
-            if "except" in mention or ("negation" in mention and self._stands_before_region(mentions[at + 1 :])):
+            asked = any(before.any("more", "less") for before in mentions[:at])  # "n'assombris pas le fond" declines it
+            negated = "negation" in mention and not asked and self._stands_before_region(mentions[at + 1 :])
+            if "except" in mention or negated:
                 inverted = True
             elif region is not None:
                 found.append(region.complement() if inverted else region)
+        excepted = [region for region in found if region.inverted]
+        if len(excepted) < len(found):  # "the people, but not the cars"
+            found = [region for region in found if not region.inverted or region.name == "background"]
+        elif len(excepted) > 1 and all(region.objects for region in excepted):
+            found = [all_but(excepted)]
         objects = [region for region in found if region.objects is not None]
         mixed = objects and len(objects) < len(found)  # "the people on the left": the place says which people
         return (objects if mixed else found), inverted
@@ -172,24 +205,39 @@ class EffectReader:
         first = next((mention for mention in following if mention.meaningful or "wish" in mention), None)
         return first is not None and self._region(first) is not None
 
-    def _pointed_to(self, clause: Clause) -> Region | None:
-        """Return what a pronoun or "the rest" points back to."""
+    def _pointed_to(self, clause: Clause) -> list[Region]:
+        """Return what a pronoun or "the rest" points back to, in the text or in the instruction in force."""
+        group = [region for region in map(self._region, self._group) if region is not None]
         if clause.any("rest"):
-            return self._left or self._last()
-        if clause.any("places"):
-            return self._last(places=True)
-        if clause.any("persons"):
-            return self._last(objects=True) or self._last()
-        if clause.any("things") and not clause.any("whole") and self._named:
+            named = [self._left] if self._left else group or list(self.context)
+        elif clause.any("places"):
+            named = [region for region in (*self.context, *group) if region.zone][-1:]
+        elif clause.any("persons"):
+            named = [region for region in group if region.objects] or group[-1:] or list(self.context)
+        elif clause.any("things") and not clause.any("whole") and self._named:
             one = str(self._named[-1]) in _SINGULAR
-            return self._last() if one or not self._named_in_task else None
-        return None
+            return group[-1:] if one or not self._named_in_task else []
+        else:
+            return []
+        words = clause.of("rest", "persons")
+        if not named and words:
+            self.dangling = self.dangling or str(words[0])
+        return named
 
-    def _last(self, *, places: bool = False, objects: bool = False) -> Region | None:
-        known = [region for region in map(self._region, self._named) if region is not None]
-        known = [region for region in known if not places or region.zone]
-        known = [region for region in known if not objects or region.objects]
-        return known[-1] if known else None
+    def _resets_kinds(self, clause: Clause) -> bool:
+        """Read "reset the brightness": the effects of that kind end."""
+        if not clause.any("reset") or clause.any("up", "down"):
+            return False
+        senses = ("amount", "nuisance", "high", "low")
+        kinds = {
+            mention.senses[kind]
+            for mention in clause.mentions
+            if "reset" not in mention
+            for kind in senses
+            if kind in mention
+        }
+        self.ended += [Effect(kind, sign * AMOUNT) for kind in sorted(kinds) for sign in (1, -1)]
+        return bool(kinds)
 
     def _region(self, mention: Mention) -> Region | None:
         name = mention.senses.get("region") or mention.senses.get("class")
@@ -226,10 +274,21 @@ class EffectReader:
                         raise ContradictionError("it asks for opposite effects at once")
                     if before is None or abs(before.amount) == AMOUNT:
                         found[wish.kind, region] = Effect(wish.kind, wish.sign * placed.amount, region)
-        declined = {(effect.kind, effect.amount > 0) for effect in self.ended}
-        if any((effect.kind, effect.amount > 0) in declined for effect in found.values()):
-            raise ContradictionError("it both wants and does not want an effect")
-        return list(found.values())
+        return [self._spared(effect) for effect in found.values()]
+
+    def _spared(self, effect: Effect) -> Effect:
+        """Return an effect without the region that it is declined for: "blur everything, but don't blur the people".
+
+        Raises:
+            ContradictionError: nothing is left of it.
+        """
+        for other in self.ended:
+            if other.kind == effect.kind and (other.amount > 0) == (effect.amount > 0):
+                if other.region in (None, effect.region):
+                    raise ContradictionError("it both wants and does not want an effect")
+                if effect.region is None and other.region is not None:
+                    effect = replace(effect, region=other.region.complement())
+        return effect
 
     def _settle_faint(self, *, speaks_of_tasks: bool) -> None:
         """Drop complaints that name no effect where something else is asked for; their region goes to what is."""

@@ -100,6 +100,9 @@ class TaskReader:
         if "only" in mention:
             self.only = True
             return _Mode()
+        if "except" in mention and mode.kind in ("except", "stop") and not mode.used:
+            self.only = True  # "ignore everything but people"
+            return _Mode()
         twice = mode.kind in ("negation", "denial") and not mode.used
         if twice and "negation" in mention and "except" not in mention and str(mention) in ("not", "never", "dont"):
             self.problem = "a double negation"

@@ -36,6 +36,14 @@ _TIGHT_COLON = re.compile(r":(?=\S)|:$")
 _IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u9fff])")
 _ALTERNATIVES = re.compile(r"[()]")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_IRREGULAR = {
+    "buses": "bus",
+    "knives": "knife",
+    "wolves": "wolf",
+    "mice": "mouse",
+    "geese": "goose",
+    "thieves": "thief",
+}
 _SHORTEST_MENDED = 4
 _SHORTEST_KNOWN = 3
 _LONG = 7
@@ -86,6 +94,8 @@ def _alternatives(text: str) -> list[str]:
 
 
 def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if len(word) < 4 or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies"):

@@ -29,11 +29,10 @@ class Heads:
     saliency: SaliencyDetector | None = None
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes that detection and segmentation know, the background aside, each once."""
-        detected = self.detection.labels if self.detection else ()
-        segmented = self.segmentation.labels[1:] if self.segmentation else ()
-        return tuple(dict.fromkeys((*detected, *segmented)))
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Map detection and segmentation, where they are loaded, to the classes that they know, without background."""
+        known = {"detection": self.detection.labels} if self.detection else {}
+        return {**known, "segmentation": self.segmentation.labels[1:]} if self.segmentation else known
 
     def missing(self, task: Task) -> tuple[str, ...]:
         """Name the heads that a task wants and no model is loaded for."""
