@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from irvf.engines.engine import EngineError
 from irvf.instruction.grammar import Grammar
@@ -34,6 +35,8 @@ BELIEF = 0.55
 ask again."""
 CONFIDENCE = 0.5
 """A text of another language is followed when more than this share of it was understood."""
+KEPT = 256
+"""How many texts are remembered with what they mean."""
 SUGGESTIONS = 3
 """How many instructions are suggested where one is refused."""
 _WORD = re.compile(r"[A-Za-z]+")
@@ -148,6 +151,7 @@ class Interpreter:
         self.grammar = grammar
         self._meaning = meaning
         known = is_word or (lambda _word: False)
+        self._remembered = lru_cache(KEPT)(self._interpret)
         self._named = {words_of(name): task for name, task in grammar.tasks.items()}
         self._spellers = {language.name: Speller(language.lexicon, known) for language in grammar.languages}
 
@@ -160,6 +164,9 @@ class Interpreter:
         """
         if len(text) > MAX_LENGTH:
             return self._refused("", f"the instruction has {len(text)} characters; at most {MAX_LENGTH} are read")
+        return self._remembered(text, self._context(current))
+
+    def _interpret(self, text: str, context: tuple[Region, ...]) -> Interpretation:
         cleaned = clean_text(text)
         words = words_of(cleaned)
         plain = tuple(word for word in words if word not in MARKS)
@@ -169,7 +176,7 @@ class Interpreter:
         if task is not None:
             named = Interpretation(cleaned, task=task, classes=task.classes, confidence=1.0, source="name")
             return replace(named, message=describe(named))
-        read = self._understood(cleaned, self.read(words, self._context(current)))
+        read = self._understood(cleaned, self.read(words, context))
         return replace(read, message=describe(read)) if read.accepted else read
 
     def _understood(self, text: str, reading: Reading) -> Interpretation:

@@ -127,7 +127,7 @@ class Speller:
         """Return the word of the lexicon that was meant; None when it is none, more than one, or no error.
 
         One wrong, missing, additional or swapped letter is mended in words of four and more letters, two in those of
-        seven and more (optimal string alignment distance).
+        seven and more (optimal string alignment distance); the first letter is right or swapped with the second.
         """
         return self._found(word)[1]
 
@@ -146,7 +146,7 @@ class Speller:
         found: dict[int, list[tuple[str, str]]] = {}
         for length in range(len(word) - most, len(word) + most + 1):
             for others, form, meant in self._forms.get(length, ()):
-                if (letters ^ others).bit_count() <= 2 * most:
+                if form[0] in word[:2] and (letters ^ others).bit_count() <= 2 * most:
                     found.setdefault(_distance(word, form), []).append((form, meant))
         for distance in range(most + 1):
             close = found.get(distance, [])
