@@ -342,8 +342,9 @@ def describe(read: Interpretation) -> str:
     if read.reset:
         parts.append("effects reset")
     for effect in read.ended:
+        what = EFFECT_KINDS[effect.kind][effect.amount < 0]
         where = f" ({effect.region.name})" if effect.region else ""
-        parts.append(f"no longer {EFFECT_KINDS[effect.kind][effect.amount < 0]}{where}")
+        parts += [f"no longer {what}{where}"] if what else []
     parts += map(str, read.effects)
     if read.left_out:
         parts.append(f"not known to the models: {listed(tuple(dict.fromkeys(read.left_out)))}")

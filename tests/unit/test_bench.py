@@ -140,7 +140,7 @@ def test_without_matplotlib_the_report_says_so(tmp_path, capsys, monkeypatch):
     [
         (["--models", "nothing"], "no model 'nothing'"),
         (["--rounds", "0", "--models", "max"], "0 rounds"),
-        (["--instruction", "bake a cake"], "unknown"),
+        (["--instruction", "bake a cake"], "not understood"),
     ],
 )
 def test_what_cannot_be_measured_is_said(tmp_path, capsys, arguments, said):

@@ -31,7 +31,7 @@ def test_an_instruction_is_explained(explained):
     code, (said,) = explained("only the cyclists")
     assert code == 0
     assert said["text"] == "'only the cyclists'"
-    assert said["understood"].startswith("detection of bicycle (by its words, confidence 0.9")
+    assert said["understood"].startswith("detection of bicycle (by its words, confidence")
     assert (said["task"], said["classes"], said["heads"], said["effects"]) == (
         "detection", "bicycle", "detection", "none",
     )  # fmt: skip

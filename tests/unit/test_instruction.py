@@ -96,7 +96,9 @@ def test_said_again_it_gets_stronger_up_to_the_strongest():
     assert in_force("make the people brighter") == ["brighter 0.5 (person)"]
     assert in_force("make the people brighter", "make the people brighter") == ["brighter 1 (person)"]
     assert in_force("a bit brighter", "much brighter") == ["brighter 1.2"]
-    assert in_force(*["much sharper"] * 5) == ["sharper 2"]
+    assert in_force(*["much sharper"] * 2) == ["sharper 2"]
+    with pytest.raises(ValueError, match="changes nothing"):
+        in_force(*["much sharper"] * 3)
 
 
 def test_said_the_other_way_it_goes():

@@ -229,7 +229,7 @@ def check(read):
     assert 0 < len(read.message.strip()) == len(read.message) <= LONGEST_MESSAGE
     assert len(read.text) <= MAX_LENGTH
     if read.accepted:
-        assert read.task or read.effects or read.reset
+        assert read.task or read.effects or read.ended or read.reset
         assert min(BELIEF, CONFIDENCE) < read.confidence <= 1
         assert all(effect.amount for effect in read.effects)
         assert set(read.classes) <= set(CLASSES)

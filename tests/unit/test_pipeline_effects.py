@@ -220,7 +220,8 @@ def test_a_region_that_cannot_be_found_is_said(walk, without_heads):
     assert "the region yard needs a detector" in without_heads.unseen_region(effect_on("person"))
     zone = Region("left", zone=((0, 0), (0.5, 0), (0.5, 1)))
     assert without_heads.unseen_region((Effect("contrast", 0.5, zone), Effect("sharpness", 0.5))) == ""
-    assert walk.known_classes == LABELS
+    assert walk.known_classes["detection"] == LABELS
+    assert "detection" not in without_heads.known_classes
 
 
 def test_a_region_that_cannot_be_found_changes_nothing(without_heads):

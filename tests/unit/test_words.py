@@ -26,7 +26,7 @@ from irvf.instruction.words import MARKS, Speller, phrases_of, words_of
         ("noise -1", "noise minus 1"),
         ("low-light", "low light"),
         ("boxes w/o masks", "box without mask"),
-        ("buses, glass, status, axis, bodies", "buse , glass , status , axis , body"),
+        ("buses, glass, status, axis, bodies", "bus , glass , status , axis , body"),
         ("0.5 brighter", "0 5 brighter"),
     ],
 )
