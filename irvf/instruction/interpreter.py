@@ -248,7 +248,7 @@ class Interpreter:
     def said(self, text: str, reading: Reading) -> Interpretation:
         """Return what the words of a text ask for, refused where they contradict themselves or say nothing."""
         if reading.problem:
-            return self._refused(text, f"it contradicts itself ({reading.problem})")
+            return self._refused(text, reading.problem)
         if len(reading.tasks) > 1:
             return self._refused(text, f"it asks for {' and '.join(reading.tasks)} at once; give one of them")
         task = self._task_of(reading)

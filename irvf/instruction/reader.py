@@ -137,6 +137,8 @@ def read(
         problem = problem or str(error)
     if effects.dangling and not problem:
         problem = f"it does not say what {effects.dangling!r} is"
+    if effects.unfound and not problem:
+        problem = f"the models do not know {effects.unfound}"
     given = set(words)
     return Reading(
         language.name,

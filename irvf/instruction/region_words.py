@@ -48,6 +48,7 @@ class EffectReader:
 
     Attributes:
         dangling: a pronoun that points to nothing; empty where there is none.
+        unfound: an object whose look is to change and that the models do not know; likewise.
         ended: effects that are not to be, known when :meth:`effects` has returned.
         took_names: whether names that stood alone were taken for regions: "cars and people: brighter".
     """
@@ -55,6 +56,7 @@ class EffectReader:
     regions: Mapping[str, Region]
     context: Sequence[Region] = ()
     dangling: str = ""
+    unfound: str = ""
     ended: list[Effect] = field(default_factory=list)
     took_names: bool = False
     _placed: list[_Placed] = field(default_factory=list)
@@ -136,6 +138,9 @@ class EffectReader:
                 return regions
             self.took_names = True  # "the people and the cars brighter"
             return [*filter(None, map(self._region, self._alone)), *regions]
+        strange = [mention for mention in clause.of("unknown_objects") if not mention.any("class", *EFFECT_WORDS)]
+        if strange and not searches(clause):
+            self.unfound = self.unfound or str(strange[0])
         if clause.joined and self._alone and (clause.any("group") or clause.joined == COLON):
             self.took_names = True
             return [region for region in map(self._region, self._alone) if region is not None]
@@ -271,7 +276,7 @@ class EffectReader:
                 for region in placed.regions or (None,):
                     before = found.get((wish.kind, region))
                     if before is not None and (before.amount > 0) != (wish.sign > 0):
-                        raise ContradictionError("it asks for opposite effects at once")
+                        raise ContradictionError("it contradicts itself: it asks for opposite effects at once")
                     if before is None or abs(before.amount) == AMOUNT:
                         found[wish.kind, region] = Effect(wish.kind, wish.sign * placed.amount, region)
         return [self._spared(effect) for effect in found.values()]
@@ -285,7 +290,7 @@ class EffectReader:
         for other in self.ended:
             if other.kind == effect.kind and (other.amount > 0) == (effect.amount > 0):
                 if other.region in (None, effect.region):
-                    raise ContradictionError("it both wants and does not want an effect")
+                    raise ContradictionError("it contradicts itself: it both wants and does not want an effect")
                 if effect.region is None and other.region is not None:
                     effect = replace(effect, region=other.region.complement())
         return effect

@@ -105,7 +105,7 @@ class TaskReader:
             return _Mode()
         twice = mode.kind in ("negation", "denial") and not mode.used
         if twice and "negation" in mention and "except" not in mention and str(mention) in ("not", "never", "dont"):
-            self.problem = "a double negation"
+            self.problem = "it contradicts itself by a double negation"
         kind = _kind_of_no(clause, mention)
         return _Mode(kind) if kind else mode
 
@@ -200,10 +200,10 @@ class TaskReader:
         )
         both = [task for task in self.tasks if task in self.unwanted]
         if both and not self.problem:
-            self.problem = f"it both wants and does not want {both[0]}"
+            self.problem = f"it contradicts itself: it both wants and does not want {both[0]}"
         torn = [name for name in self.classes if name in self.excluded]
         if torn and not self.problem:
-            self.problem = f"it both wants and does not want {torn[0]}"
+            self.problem = f"it contradicts itself: it both wants and does not want {torn[0]}"
         self.courtesies = list(dict.fromkeys(self.courtesies))
         wished = [name for name in dict.fromkeys(self.classes) if name not in self.excluded]
         self.classes = [name for name in wished if name not in self._dropped] or wished

@@ -77,8 +77,9 @@ def test_messages_pairs_and_drops_add_up_to_what_was_sent(active):
 def test_a_slow_node_supersedes_pairs_and_says_so_of_each(active):
     bench = active(model="laplacian")
     stamps = [START + number * PERIOD for number in range(10)]
-    for stamp in stamps:  # faster than any laplacian of this size
-        bench.send(thermal_image(stamp), rgb_image(stamp, 480, 640))
+    pairs = [(thermal_image(stamp), rgb_image(stamp, 480, 640)) for stamp in stamps]
+    for pair in pairs:  # faster than any laplacian of this size
+        bench.send(*pair)
     bench.wait_for(lambda: len(bench.heard["status"]) == len(stamps), "a status for every pair")
     after = bench.settled()
     superseded = [status for status in bench.heard["status"] if status.outcome == FusionStatus.SUPERSEDED]
