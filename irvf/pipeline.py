@@ -23,13 +23,12 @@ from irvf.imaging.effects import MaskedEffect, apply_effects, scale_chroma
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
-from irvf.instruction.encoder import CachedEncoder, TextEncoder
+from irvf.instruction.encoder import TextEncoder
 from irvf.instruction.instruction import Effect, Instruction
-from irvf.instruction.interpreters import default_interpreter
+from irvf.instruction.interpreters import default_interpreter, load_encoder
 from irvf.instruction.prompt import Prompt, Prompter
 from irvf.instruction.prompt_cache import PromptCache
 from irvf.instruction.tasks import VIEWING, Task
-from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, Network, load_model
 from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
@@ -120,8 +119,7 @@ class FusionPipeline:
                 "text_encoder, which belong to one that takes a prompt"
             )
         if model.weights is not None:
-            # It runs while pairs are fused, once an instruction: one thread leaves the other cores to them.
-            encoder = CachedEncoder(load_text_encoder(model.text_encoder, self._config.engine, threads=1))
+            encoder = load_encoder(model.text_encoder)
             self.text_encoder = model.text_encoder, encoder
             self._prompts = PromptCache(Prompter(encoder, model.weights))
         return network
