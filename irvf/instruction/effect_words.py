@@ -86,7 +86,7 @@ def _of_request(clause: Clause, at: int) -> Wish | None:
     before = clause.mentions[max(0, at - 2) : at]
     sign = 1 if kind == "more" else -1
     comparative = str(mention).endswith("er")
-    complained = clause.any("state", "too") and not clause.any("wish", "up", "down")
+    complained = clause.any("state", "too") and not clause.wishes and not clause.any("up", "down")
     excessive = any("too" in other for other in before) and not comparative
     declined = _is_declined(clause, at)
     reversed_ = excessive or (complained and _participle(mention)) or (comparative and _adjacent_way(clause, at) == -1)
@@ -115,7 +115,9 @@ def _of_flaw(clause: Clause, at: int) -> Wish | None:
     senses = clause.mentions[at].senses
     following = clause.mentions[at + 1 : at + 2]
     verb = at == 0 and bool(following) and following[0].any("region", "class")  # "blurry background"
-    wanted = "low" in senses and (clause.any("wish", "except") or verb) and not clause.any("state", "too")
+    wanted = (
+        "low" in senses and (clause.wishes or clause.any("except", "rest") or verb) and not clause.any("state", "too")
+    )
     opposite = -1 if _adjacent_way(clause, at) == 1 else 1
     if "cure" in senses and not wanted:
         return Wish(senses["cure"], opposite)
@@ -140,18 +142,24 @@ def _of_quality(clause: Clause, at: int) -> Wish | None:
     following = clause.mentions[at + 1 : at + 2]
     if at == 0 and "cure" in senses and following and following[0].any("region", "class"):
         return Wish(kind, sign)
-    if clause.any("except") and "cure" in senses and not clause.any("state", "too"):
+    if clause.any("except", "rest") and "cure" in senses and not clause.any("state", "too"):
         return Wish(kind, sign)
     if clause.any("enough"):
         way = 1 if negated or clause.any("little") else 0
     elif any("too" in mention for mention in before[-3:]):
-        fine = negated and clause.any("state") and not clause.any("wish", "except") and str(before[-1]) == "too"
+        fine = (
+            negated
+            and clause.any("state")
+            and not clause.wishes
+            and not clause.any("except")
+            and str(before[-1]) == "too"
+        )
         way = 0 if fine else -1
     elif _adjacent_way(clause, at):
         way = _adjacent_way(clause, at)
         if negated and not clause.any("state"):
             return Wish(kind, sign * way, ended=True)
-    elif clause.any("wish") and not stated:
+    elif clause.wishes and not stated:
         way = -1 if negated else 1
     elif clause.any("state"):
         complains = kind == "illumination" or sign < 0

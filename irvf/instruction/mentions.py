@@ -58,15 +58,22 @@ class Clause:
         joined: how it follows the one before: ``and`` or ``but`` after a joining word, a mark of
             :data:`irvf.instruction.words.MARKS` after punctuation, empty at the start.
         number: of the clause in the text.
+        wished: whether the verb of the clause before holds for it, too: "make the sky dark and the people bright".
     """
 
     mentions: list[Mention] = field(default_factory=list)
     joined: str = ""
     number: int = 0
+    wished: bool = False
 
     def any(self, *kinds: str) -> bool:
         """Whether a mention can mean one of these kinds of thing."""
         return any(mention.any(*kinds) for mention in self.mentions)
+
+    @property
+    def wishes(self) -> bool:
+        """Whether it says how something should be."""
+        return self.wished or self.any("wish")
 
     def of(self, *kinds: str) -> list[Mention]:
         """Return the mentions that can."""

@@ -66,9 +66,13 @@ class EffectReader:
     _group: list[Mention] = field(default_factory=list)
     _left: Region | None = None
     _direction: int = 0
+    _wished: bool = False
 
     def take(self, clause: Clause) -> bool:
         """Take the next clause; return whether it speaks of effects, and of nothing to be found."""
+        complains = clause.any("state", "too", "negation")
+        clause.wished = self._wished and clause.joined in ("and", "but", BREAK) and not complains
+        self._wished = clause.wishes and not complains
         wishes = wishes_of(clause, self._direction) or self._same_again(clause)
         self._direction = direction_of(clause, wishes)
         ended = any(wish.ended for wish in wishes)
