@@ -79,7 +79,7 @@ class Instruction:
         text: as given, cleaned.
         task: what is done.
         classes: names that detections are limited to; empty for all.
-        confidence: share of the text that was understood, 0..1.
+        confidence: belief that this is what was meant, 0..1.
         sequence: number of the instruction, growing by one with each that is accepted.
         effects: what is done to the look of the image, in this order.
         wording: the text that asked for the task, which shapes the fused image: of an instruction that speaks of
