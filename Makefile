@@ -65,5 +65,5 @@ workspace: env-demo  ## Build all of ros2_ws, irvf too, as on a robot; then: sou
 	MAKEFLAGS= $$COLCON build
 
 clean:  ## Remove the environment, the builds and the caches; out/ and runs/ stay
-	rm -rf .venv .venv.lock ros2_ws/build ros2_ws/install ros2_ws/log ros2_ws/src/vision_msgs
+	rm -rf .venv .venv.lock ros2_ws/build ros2_ws/install ros2_ws/log ros2_ws/src/tf2_msgs ros2_ws/src/vision_msgs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

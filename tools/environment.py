@@ -33,9 +33,11 @@ except Exception as error:
     sys.exit(3)
 try:
     from irvf_msgs.msg import ActiveInstruction, FusionStatus
-    from irvf_msgs.srv import SetInstruction
+    from irvf_msgs.srv import EstimateDelay, SetInstruction
+    from tf2_msgs.msg import TFMessage
     from vision_msgs.msg import Detection2DArray, LabelInfo
-    for interface in (ActiveInstruction, FusionStatus, SetInstruction, Detection2DArray, LabelInfo):
+    ours = (ActiveInstruction, FusionStatus, EstimateDelay, SetInstruction)
+    for interface in (*ours, TFMessage, Detection2DArray, LabelInfo):
         interface.__class__.__import_type_support__()
 except Exception as error:
     print(f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from pathlib import Path
 PYPI_PYTHONS = ((3, 10), (3, 14))  # first and last CPython that the ROS wheels on PyPI are built for
 PYPI_GLIBC = (2, 28)
 OLDEST_PYTHON = (3, 10)
+STAND_INS = ("tf2_msgs", "vision_msgs")  # interface packages that PyPI lacks: folders of interfaces/
 
 QUESTION = """
 import json, os, sys, rclpy
@@ -34,14 +35,14 @@ class RosInstallation:
         python: the interpreter to make the environment with.
         python_version: of that interpreter, e.g. ``(3, 12, 3)``.
         rclpy: where the installed rclpy lies; ``None`` when ROS 2 comes from PyPI.
-        has_vision_msgs: whether vision_msgs is installed and need not be built.
+        lacking: packages of :data:`STAND_INS` that are not installed and must be built.
     """
 
     distribution: str
     python: str
     python_version: tuple[int, int, int]
     rclpy: str | None
-    has_vision_msgs: bool
+    lacking: tuple[str, ...]
 
     @property
     def from_pypi(self) -> bool:
@@ -53,7 +54,7 @@ def find_ros(workspace_install: Path) -> RosInstallation:
     """Return the ROS 2 to use.
 
     Args:
-        workspace_install: the project's own install folder, whose vision_msgs does not count as installed.
+        workspace_install: the project's own install folder, whose packages do not count as installed.
 
     Raises:
         UnsupportedMachineError: neither kind can be had here.
@@ -67,7 +68,7 @@ def find_ros(workspace_install: Path) -> RosInstallation:
             if answer:
                 return installed(distribution, answer, workspace_install)
     check_wheels_exist()
-    return RosInstallation("jazzy", base_python, tuple(sys.version_info[:3]), None, has_vision_msgs=False)
+    return RosInstallation("jazzy", base_python, tuple(sys.version_info[:3]), None, STAND_INS)
 
 
 def ask_for_rclpy(python: str) -> dict[str, object] | None:
@@ -86,8 +87,10 @@ def installed(distribution: str, answer: dict[str, object], workspace_install: P
         raise UnsupportedMachineError(f"ROS 2 {distribution} is too old: install ROS 2 Humble, Jazzy or newer.")
     prefixes = [Path(entry) for entry in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry]
     foreign = [prefix for prefix in prefixes if workspace_install not in prefix.parents]
-    has_vision_msgs = any((prefix / "share/vision_msgs/package.xml").is_file() for prefix in foreign)
-    return RosInstallation(distribution, str(answer["python"]), version, str(answer["rclpy"]), has_vision_msgs)
+    lacking = tuple(
+        name for name in STAND_INS if not any((prefix / f"share/{name}/package.xml").is_file() for prefix in foreign)
+    )
+    return RosInstallation(distribution, str(answer["python"]), version, str(answer["rclpy"]), lacking)
 
 
 def installed_but_not_sourced() -> Path | None:

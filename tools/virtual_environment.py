@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from integrity import digest, first_difference, listing, read_stamp, write_stamp
-from ros_installation import RosInstallation
+from ros_installation import STAND_INS, RosInstallation
 from running import StepFailedError, run_logged, step, tail
 
 # PyPI's torch for Linux brings gigabytes of CUDA libraries; this index has the one for the CPU. Another one, e.g.
@@ -188,7 +188,7 @@ class VirtualEnvironment:
 
     def settings(self) -> dict[str, object]:
         """Return what ``startup.py`` sets in each process; see there."""
-        prefixes = [str(self.repository / "ros2_ws/install" / name) for name in ("irvf_msgs", "vision_msgs")]
+        prefixes = [str(self.repository / "ros2_ws/install" / name) for name in ("irvf_msgs", *STAND_INS)]
         major, minor, _ = self.ros.python_version
         python = f"python{major}.{minor}"
         # Debian's and Ubuntu's Pythons install into the second of them.

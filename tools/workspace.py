@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from integrity import digest, first_difference, listing, read_stamp, write_stamp
-from ros_installation import RosInstallation
+from ros_installation import STAND_INS, RosInstallation
 from running import StepFailedError, run_logged, step, tail
 from virtual_environment import VirtualEnvironment, remove
 
@@ -30,8 +30,7 @@ class Workspace:
         self.stamp = self.folder / "install/.irvf-workspace.json"
         self.log = self.folder / "log/setup.log"
         self.sources = {"irvf_msgs": repository / "irvf_msgs"}
-        if not ros.has_vision_msgs:
-            self.sources["vision_msgs"] = repository / "interfaces/vision_msgs"
+        self.sources.update({name: repository / "interfaces" / name for name in ros.lacking})
 
     def key(self) -> str:
         """Return what the workspace is built from, as a digest."""
@@ -58,8 +57,8 @@ class Workspace:
         print(f"Building the interfaces in ros2_ws ({reason})")
         self.stamp.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
-        self.link_vision_msgs()
-        for name in ("irvf_msgs", "vision_msgs"):
+        self.link_stand_ins()
+        for name in ("irvf_msgs", *STAND_INS):
             remove(self.folder / "build" / name)
             remove(self.folder / "install" / name)
         self.log.parent.mkdir(exist_ok=True)
@@ -86,12 +85,13 @@ class Workspace:
         off = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "IRVF_ENVIRONMENT"}
         return {name: value for name, value in os.environ.items() if name not in off}
 
-    def link_vision_msgs(self) -> None:
-        """Let colcon see our vision_msgs exactly where no other is installed."""
-        link = self.folder / "src/vision_msgs"
-        link.unlink(missing_ok=True)
-        if "vision_msgs" in self.sources:
-            link.symlink_to("../../interfaces/vision_msgs")
+    def link_stand_ins(self) -> None:
+        """Let colcon see our stand-in of a package exactly where no other is installed."""
+        for name in STAND_INS:
+            link = self.folder / "src" / name
+            link.unlink(missing_ok=True)
+            if name in self.sources:
+                link.symlink_to(f"../../interfaces/{name}")
 
     def check_compilers(self) -> None:
         """Raise where C, C++ or Python's headers are missing."""

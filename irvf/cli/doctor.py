@@ -49,6 +49,7 @@ _PACKAGES = {  # name to import -> (name on PyPI, what needs it, whether nothing
 _ROS = {
     "rclpy": "the node",
     "sensor_msgs": "the node",
+    "tf2_msgs": "the node (apt: ros-$ROS_DISTRO-tf2-msgs)",
     "vision_msgs": "the node (apt: ros-$ROS_DISTRO-vision-msgs)",
     "irvf_msgs": "the node (make env-demo, or colcon build in ros2_ws and source install/setup.bash)",
     "cv_bridge": "the parameter image_conversion: cv_bridge",

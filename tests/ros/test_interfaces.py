@@ -1,14 +1,16 @@
-"""The interfaces that the workspace builds: ours on the wire, vision_msgs against the real package."""
+"""The interfaces that the workspace builds: ours on the wire, the stand-ins against the real packages."""
 
 import os
 
 import pytest
 import rclpy
 from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.typesys import Stores, get_typestore
+from tf2_msgs.msg import TFMessage
 from vision_msgs import msg as vision_msgs
 
 from irvf_msgs.msg import ActiveInstruction, FusionStatus
-from irvf_msgs.srv import SetInstruction
+from irvf_msgs.srv import EstimateDelay, SetInstruction
 
 # Type hashes (REP 2016) of ros-perception/vision_msgs 4.1.1, tag 4.1.1, built with Jazzy's generators: the field
 # "hash_string" of the message itself in share/vision_msgs/msg/NAME.json.
@@ -53,6 +55,15 @@ def test_vision_msgs_has_the_type_hash_of_the_real_package(node, name):
 
 def test_vision_msgs_holds_every_message_of_the_real_package():
     assert set(VISION_MSGS_HASHES) <= set(dir(vision_msgs))
+
+
+@pytest.mark.skipif(os.environ.get("ROS_DISTRO") == "humble", reason="Humble has no type hashes")
+def test_tf2_msgs_has_the_type_hash_of_the_real_package(node):
+    publisher = node.create_publisher(TFMessage, "probe", 1)
+    (endpoint,) = node.get_publishers_info_by_topic("probe")
+    node.destroy_publisher(publisher)
+    # rosbags carries the definitions of Jazzy's own packages and hashes them by REP 2016 itself.
+    assert str(endpoint.topic_type_hash) == get_typestore(Stores.ROS2_JAZZY).hash_rihs01("tf2_msgs/msg/TFMessage")
 
 
 def over_the_wire(message):
