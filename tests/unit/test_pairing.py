@@ -1,81 +1,26 @@
-import random
 from collections import Counter
 from itertools import chain
 from statistics import median
-from typing import NamedTuple
 
 import pytest
+from camera_streams import (
+    MAX_GAP,
+    MAX_WAIT,
+    MS,
+    START,
+    Event,
+    assert_account_is_balanced,
+    delayed,
+    dropped,
+    play,
+    rgb,
+    stamps,
+    thermal,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irvf_fusion_node.pairing import REORDER_LIMIT, DropReason, StampPairer, Stream
-
-MS = 1_000_000
-START = 1_000_000 * MS  # stamps of a recording begin at some time after 0
-MAX_GAP = 50 * MS
-MAX_WAIT = 300 * MS
-
-
-class Event(NamedTuple):
-    """A frame at its reception; the pairer's item, so that tests see which frames met and when."""
-
-    arrival: int
-    stream: Stream
-    stamp: int
-
-
-class Emission(NamedTuple):
-    thermal: Event
-    rgb: Event
-    gap: int
-    delay: int  # from the arrival of the later member to the emission
-
-
-def camera(stream, hz, seconds, *, phase_ms=0.0, transport_ms=0.0, jitter_ms=0.0, missing=0.0, seed=0):
-    noise = random.Random(seed)  # noqa: S311 - simulates noise
-    frames = []
-    for index in range(round(hz * seconds)):
-        stamp = START + round(index * 1e9 / hz + (phase_ms + noise.gauss(0, 1) * jitter_ms) * MS)
-        if noise.random() >= missing:
-            frames.append(Event(stamp + round(transport_ms * MS), stream, stamp))
-    return frames
-
-
-def thermal(hz, seconds, **options):
-    return camera(Stream.THERMAL, hz, seconds, seed=1, **options)
-
-
-def rgb(hz, seconds, **options):
-    return camera(Stream.RGB, hz, seconds, seed=2, **options)
-
-
-def delayed(frames, ms):
-    """The same frames (same stamps), received later."""
-    return [frame._replace(arrival=frame.arrival + round(ms * MS)) for frame in frames]
-
-
-def play(pairer, frames):
-    emissions = []
-    for frame in sorted(frames):
-        for pair in pairer.add(frame.stream, frame, frame.stamp, frame.arrival):
-            delay = frame.arrival - max(pair.thermal.arrival, pair.rgb.arrival)
-            emissions.append(Emission(pair.thermal, pair.rgb, pair.gap, delay))
-    return emissions
-
-
-def stamps(emissions):
-    return [(emission.thermal.stamp, emission.rgb.stamp) for emission in emissions]
-
-
-def dropped(pairer, stream):
-    return dict(pairer.counts(stream).dropped)
-
-
-def assert_account_is_balanced(pairer):
-    for stream in Stream:
-        counts = pairer.counts(stream)
-        assert counts.received == counts.paired + sum(counts.dropped.values()) + counts.waiting
-
 
 # What pairs
 
@@ -297,7 +242,7 @@ def test_every_lap_of_a_looping_bag_yields_the_same_pairs(lap, pause_ms):
     assert_account_is_balanced(pairer)
 
 
-def test_a_clock_that_is_set_back_interrupts_pairing_for_max_wait():
+def test_a_clock_that_is_set_back_pairs_at_once():
     pairer = StampPairer(MAX_GAP, max_wait=MAX_WAIT)
     hour = 3_600_000 * MS
     wrong_at_first = [
@@ -305,15 +250,8 @@ def test_a_clock_that_is_set_back_interrupts_pairing_for_max_wait():
         for frame in thermal(30, 10)
     ]
     emissions = play(pairer, wrong_at_first + rgb(30, 10))
-    assert emissions[0].thermal.arrival <= START + 1000 * MS + MAX_WAIT + 34 * MS
-    assert len(emissions) >= 270 - 10
-
-
-def test_one_wild_stamp_costs_no_more_than_max_wait():
-    pairer = StampPairer(MAX_GAP, max_wait=MAX_WAIT)
-    frames = thermal(30, 10)
-    frames[100] = frames[100]._replace(stamp=frames[100].stamp + 3_600_000 * MS)
-    assert len(play(pairer, frames + rgb(30, 10))) >= 300 - 12
+    assert emissions[0].thermal.arrival <= START + 1000 * MS + 34 * MS
+    assert len(emissions) >= 270 - 1
 
 
 # What always holds
