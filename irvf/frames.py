@@ -6,6 +6,7 @@ All are immutable; arrays inside them are shared, never written to.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -93,17 +94,29 @@ class Detection:
     score: float
 
 
+class Source(str, Enum):
+    """What an image shows."""
+
+    BOTH = "both"
+    RGB = "rgb"
+    THERMAL = "thermal"
+
+
 @dataclass(frozen=True, eq=False)
 class FusionResult:
-    """What one pair became.
+    """What one pair, or a frame of one camera alone, became.
 
     Attributes:
-        fused: ``[H x W x 3]`` uint8 RGB, the size of the RGB frame.
+        fused: ``[H x W x 3]`` uint8 RGB, the size of the RGB frame; of the thermal frame where that is alone.
         detections: objects in pixels of ``fused``; empty when nothing was seen or the task does not detect.
         segmentation: class of each pixel of ``fused``, ``[H x W]`` uint8, 0 the background; None when the task does not
             segment.
         saliency: how much each pixel of ``fused`` stands out, ``[H x W]`` 0..255; None when the task does not ask.
         stage_ms: wall time of each stage in milliseconds, in the order in which the stages ran.
+        source: what ``fused`` shows.
+        note: why it shows one camera alone; empty where it shows both.
+        misalignment_px: estimated distance between what both cameras show, in pixels of ``fused``; None while it is not
+            known.
     """
 
     fused: Image8
@@ -111,3 +124,6 @@ class FusionResult:
     segmentation: Image8 | None = None
     saliency: Image8 | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
+    source: Source = Source.BOTH
+    note: str = ""
+    misalignment_px: float | None = None

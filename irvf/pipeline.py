@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from irvf.engines.engine import Engine
-from irvf.engines.factory import EngineOptions, create_engine
+from irvf.engines.factory import create_engine
 from irvf.engines.fusion_network import FusionNetwork
-from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane
+from irvf.frames import Detection, Frame, FramePair, FusionResult, Image8, Plane, Source
+from irvf.imaging.alignment import Alignment, AlignmentConfig
 from irvf.imaging.classical_fusion import FUSION_METHODS, MIN_SIDE, Fusion, fuse_at_scale
 from irvf.imaging.color import Chroma, merge_luma_chroma, split_luma_chroma, to_rgb
 from irvf.imaging.drawing import draw_detections, draw_saliency, draw_segmentation
@@ -22,7 +20,8 @@ from irvf.imaging.edge_preserving import Scratch
 from irvf.imaging.effects import MaskedEffect, apply_effects, scale_chroma
 from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
-from irvf.imaging.thermal import ThermalRange, ThermalRangeConfig
+from irvf.imaging.shutter import ShutterState, ShutterWatch
+from irvf.imaging.thermal import ThermalRange
 from irvf.instruction.encoder import TextEncoder
 from irvf.instruction.instruction import Effect, Instruction
 from irvf.instruction.interpreters import default_interpreter, load_encoder
@@ -34,42 +33,13 @@ from irvf.perception.detection import Detector
 from irvf.perception.heads import load_heads
 from irvf.perception.regions import RegionFinder, region_mask
 from irvf.perception.tracking import SparseDetection
+from irvf.settings import LiveConfig, PipelineConfig
+from irvf.stage_clock import StageClock
+
+__all__ = ["FusionPipeline", "LiveConfig", "PipelineConfig", "read_instruction"]
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the images that networks are warmed up with."""
-_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class PipelineConfig:
-    """What is loaded."""
-
-    model: str = "realtime"  # fusion: a model folder, or a name of FUSION_METHODS
-    detector: str = "detector"  # as irvf.perception.detector_files.load_detector takes it; empty for none
-    segmentation: str = "segmentation"  # model folder; empty for none
-    saliency: str = "saliency"  # likewise
-    engine: str = "auto"  # one of irvf.engines.factory.ENGINE_NAMES
-    threads: int = 0  # of the engine; 0 takes all cores
-    engine_options: EngineOptions = field(default_factory=EngineOptions)
-
-    @property
-    def heads(self) -> dict[str, str]:
-        """Map the kinds of head to their model folders."""
-        return {"detector": self.detector, "segmentation": self.segmentation, "saliency": self.saliency}
-
-
-@dataclass(frozen=True)
-class LiveConfig:
-    """What can change between two pairs."""
-
-    processing_scale: float = 1.0  # of the fusion network, relative to the RGB image, 0..1
-    score_threshold: float = 0.35  # least certain detection that is kept, 0..1
-    iou_threshold: float = 0.6  # overlap above which two boxes of a class are one object, 0..1
-    detection_scale: float = 1.0  # size of the detector's input relative to its own, 0..1, where that is not fixed
-    detection_every: int = 1  # the detector sees every n-th pair, and one each half second; between, boxes are carried
-    thermal_range: ThermalRangeConfig = field(default_factory=ThermalRangeConfig)
-    registration: str = "none"  # one of REGISTRATION_METHODS
-    homography: tuple[float, ...] = _IDENTITY  # thermal pixel -> RGB pixel, row by row
 
 
 class FusionPipeline:
@@ -84,6 +54,7 @@ class FusionPipeline:
     Attributes:
         model_name: of the fusion.
         text_encoder: name and encoder of what makes its prompts; None where it takes none.
+        shutter: of the thermal camera, as the last pair shows it.
 
     Raises:
         ModelError: a model folder is missing or malformed.
@@ -98,12 +69,13 @@ class FusionPipeline:
         self._config = config
         self._prompts: PromptCache | None = None
         self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(load_model(config.model, "fusion"))
-        self._heads = load_heads(**config.heads, load_network=self._load_network)
+        self._heads = load_heads(config.detector, config.segmentation, config.saliency, self._load_network)
         self._sparse = SparseDetection()
         self._thermal_range = ThermalRange()
         self._scratch = Scratch()
         self._find_region: RegionFinder = region_mask
         self._stages = _Stages(live or LiveConfig())
+        self.shutter = ShutterState()
 
     def _load_network(self, network: Network | Path) -> Engine:
         engine = create_engine(self._config.engine, network, self._config.threads, self._config.engine_options)
@@ -135,7 +107,18 @@ class FusionPipeline:
         Raises:
             ValueError: a setting is out of range; the old ones stay.
         """
-        self._stages = _Stages(live)
+        before, self._stages = self._stages, _Stages(live, self._stages)
+        if before.registration is not self._stages.registration:
+            before.registration.close()
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """What is known of the misalignment of the cameras; None where it is not measured."""
+        return self._stages.registration.alignment
+
+    def close(self) -> None:
+        """End what works in the background; the pipeline is used no more."""
+        self._stages.registration.close()
 
     def prompt(self, instruction: Instruction) -> Prompt | None:
         """Return what an instruction tells the fusion network; None for one that takes no prompt.
@@ -200,6 +183,8 @@ class FusionPipeline:
     def fuse(self, pair: FramePair, instruction: Instruction) -> FusionResult:
         """Take one pair through all stages.
 
+        Where the thermal camera shows nothing new, its shutter being closed, the RGB image stands for the fused one.
+
         Args:
             pair: frames as they arrived.
             instruction: in force for this pair.
@@ -209,30 +194,66 @@ class FusionPipeline:
             EngineError: a network failed.
             ValueError: the instruction is limited to a class that a head does not know.
         """
-        stages, heads, wanted = self._stages, self._heads, instruction.task.heads
-        clock = StageClock()
+        stages, clock = self._stages, StageClock()
         with clock("decode"):
             _check_size(pair.rgb)
             luma, chroma = split_luma_chroma(to_rgb(pair.rgb))
         with clock("thermal range"):
             _check_size(pair.thermal)
-            self._thermal_range.config = stages.live.thermal_range
-            thermal = self._thermal_range(pair.thermal)
+            self.shutter = shutter = stages.shutter(pair.thermal, pair.rgb)
+            thermal = None if shutter.frozen else self._grey_levels(pair.thermal, stages.live)
+        if thermal is None:
+            alone = _Planes(luma, luma, luma, chroma)
+            note = f"the thermal camera's shutter is closed ({shutter.reason} for {shutter.since:.1f} s)"
+            return replace(self._look_at(alone, pair.rgb.stamp, instruction, clock), source=Source.RGB, note=note)
         with clock("register"):
             registered = stages.registration(thermal, (luma.shape[0], luma.shape[1]))
+            stages.registration.observe(thermal, luma)
         with clock("fuse"):
-            fusion = self._fusion_under(instruction)
-            fused_luma = fuse_at_scale(fusion, registered.thermal, luma, stages.live.processing_scale)
+            fused = fuse_at_scale(
+                self._fusion_under(instruction), registered.thermal, luma, stages.live.processing_scale
+            )
+            fused = _where_thermal_reaches(fused, luma, registered)
+        planes = _Planes(fused, registered.thermal, luma, chroma)
+        result = self._look_at(planes, pair.rgb.stamp, instruction, clock)
+        alignment = stages.registration.alignment
+        known = alignment is not None and not math.isnan(alignment.misalignment_px)
+        return replace(result, misalignment_px=alignment.misalignment_px) if alignment and known else result
+
+    def show_rgb(self, frame: Frame, instruction: Instruction, note: str) -> FusionResult:
+        """Take an RGB frame that has no thermal partner through the stages that need none; raises as :meth:`fuse`."""
+        clock = StageClock()
+        with clock("decode"):
+            _check_size(frame)
+            luma, chroma = split_luma_chroma(to_rgb(frame))
+        result = self._look_at(_Planes(luma, luma, luma, chroma), frame.stamp, instruction, clock)
+        return replace(result, source=Source.RGB, note=note)
+
+    def show_thermal(self, frame: Frame, instruction: Instruction, note: str) -> FusionResult:
+        """Take a thermal frame that has no RGB partner through the stages that need none, in grey and its own size."""
+        clock = StageClock()
+        with clock("thermal range"):
+            _check_size(frame)
+            plane = self._grey_levels(frame, self._stages.live)
+            grey = np.full(plane.shape, 128, np.uint8)
+        result = self._look_at(_Planes(plane, plane, plane, (grey, grey)), frame.stamp, instruction, clock)
+        return replace(result, source=Source.THERMAL, note=note)
+
+    def _grey_levels(self, frame: Frame, live: LiveConfig) -> Plane:
+        self._thermal_range.config = live.thermal_range
+        return self._thermal_range(frame)
+
+    def _look_at(self, planes: _Planes, stamp: int, instruction: Instruction, clock: StageClock) -> FusionResult:
+        """Find in the fused image what the instruction wants, and make it look as that says."""
+        heads, wanted = self._heads, instruction.task.heads
         with clock("color"):
-            fused_luma = _where_thermal_reaches(fused_luma, luma, registered)
             looks = bool(wanted) or instruction.names_objects or not instruction.effects
-            fused = merge_luma_chroma(fused_luma, chroma) if looks else None
+            fused = merge_luma_chroma(planes.fused, planes.chroma) if looks else None
         detections: tuple[Detection, ...] = ()
         segmentation = saliency = None
         if fused is not None and heads.detection and ("detection" in wanted or instruction.names_objects):
-            detections = self._detect(
-                stages.live, heads.detection, fused, pair.rgb.stamp, instruction=instruction, clock=clock
-            )
+            live = self._stages.live
+            detections = self._detect(live, heads.detection, fused, stamp, instruction=instruction, clock=clock)
         if fused is not None and heads.segmentation and "segmentation" in wanted:
             with clock("segment"):
                 segmentation = heads.segmentation.segment(fused)
@@ -241,10 +262,9 @@ class FusionPipeline:
                 saliency = heads.saliency.detect(fused)
         if instruction.effects or fused is None:
             with clock("effects"):
-                seen = _Seen(fused_luma, registered.thermal, luma, detections, segmentation)
-                changed_luma, changed_chroma = self._changed(seen, chroma, instruction.effects)
+                luma, chroma = self._changed(planes, detections, segmentation, instruction.effects)
             with clock("color"):
-                fused = merge_luma_chroma(changed_luma, changed_chroma)
+                fused = merge_luma_chroma(luma, chroma)
         if "detection" not in wanted:
             detections = ()
         elif instruction.classes:
@@ -253,16 +273,22 @@ class FusionPipeline:
             segmentation = heads.segmentation.limit(segmentation, instruction.classes)
         return FusionResult(fused, detections, segmentation, saliency, clock.stage_ms)
 
-    def _changed(self, seen: _Seen, chroma: Chroma, effects: tuple[Effect, ...]) -> tuple[Plane, Chroma]:
+    def _changed(
+        self,
+        planes: _Planes,
+        detections: tuple[Detection, ...],
+        segmentation: Image8 | None,
+        effects: tuple[Effect, ...],
+    ) -> tuple[Plane, Chroma]:
         """Return luma and chroma of the fused image as an instruction's effects make it look."""
         masks = {
             region: self._find_region(
                 region,
-                (seen.luma.shape[0], seen.luma.shape[1]),
-                seen.detections,
-                seen.segmentation,
+                (planes.luma.shape[0], planes.luma.shape[1]),
+                detections,
+                segmentation,
                 self.segmentation_labels,
-                guide=seen.fused,
+                guide=planes.fused,
             )
             for region in dict.fromkeys(effect.region for effect in effects if effect.region)
         }
@@ -270,7 +296,8 @@ class FusionPipeline:
             MaskedEffect(effect.kind, effect.amount, masks[effect.region] if effect.region else None)
             for effect in effects
         ]
-        look = apply_effects(seen.fused, seen.thermal, seen.luma, masked, self._scratch)
+        look = apply_effects(planes.fused, planes.thermal, planes.luma, masked, self._scratch)
+        chroma = planes.chroma
         if look.saturation is not None:
             chroma = scale_chroma(chroma, look.saturation, self._scratch)
         return look.luma, chroma
@@ -319,27 +346,52 @@ class FusionPipeline:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What is known of a pair when its look is changed: planes ``[H x W]`` in 0..1, and what was found in them."""
+class _Planes:
+    """What a pair is made of on the pixels of the fused image: ``[H x W]`` float32 in 0..1, and the colours.
+
+    Where one camera is alone, its plane stands for all three.
+    """
 
     fused: Plane
     thermal: Plane
     luma: Plane
-    detections: tuple[Detection, ...]
-    segmentation: Image8 | None
+    chroma: Chroma
 
 
 class _Stages:
-    """The stages that a live configuration makes; replaced as a whole when it changes."""
+    """The stages that a live configuration makes; replaced as a whole when it changes.
 
-    def __init__(self, live: LiveConfig) -> None:
+    Args:
+        live: the configuration.
+        before: the stages until now, of which those go on that have the same settings.
+    """
+
+    def __init__(self, live: LiveConfig, before: _Stages | None = None) -> None:
         for name in ("processing_scale", "score_threshold", "iou_threshold", "detection_scale"):
             if not 0 < getattr(live, name) <= 1:
                 raise ValueError(f"{name} is {getattr(live, name)}; it must be above 0 and at most 1")
         if live.detection_every < 1:
             raise ValueError(f"detection_every is {live.detection_every}; it must be 1 or more")
         self.live = live
-        self.registration = Registration(live.registration, live.homography)
+        same = before if before is not None and _registers_alike(live, before.live) else None
+        self.registration: Registration = same.registration if same else _registration(live)
+        same = before if before is not None and live.freeze_after_s == before.live.freeze_after_s else None
+        self.shutter: ShutterWatch = same.shutter if same else ShutterWatch(live.freeze_after_s)
+
+
+def _registration(live: LiveConfig) -> Registration:
+    return Registration(
+        live.registration,
+        live.homography,
+        geometry=live.geometry,
+        initial=live.initial_registration,
+        measure=AlignmentConfig() if live.monitors_alignment else None,
+    )
+
+
+def _registers_alike(live: LiveConfig, other: LiveConfig) -> bool:
+    names = ("registration", "initial_registration", "homography", "geometry", "monitors_alignment")
+    return all(getattr(live, name) == getattr(other, name) for name in names)
 
 
 def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:
@@ -357,24 +409,6 @@ def _check_size(frame: Frame) -> None:
         )
 
 
-class StageClock:
-    """Measures the wall time of stages; ``with clock("name"): ...``.
-
-    Attributes:
-        stage_ms: name -> milliseconds, in the order in which the stages began; of one that came twice, both together.
-    """
-
-    def __init__(self) -> None:
-        self.stage_ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Measure one stage."""
-        started = time.perf_counter()
-        yield
-        self.stage_ms[name] = self.stage_ms.get(name, 0.0) + (time.perf_counter() - started) * 1e3
-
-
 def read_instruction(text: str = "viewing") -> Instruction:
     """Return the instruction that a text means, by the grammar that comes with the package.
 
@@ -384,41 +418,3 @@ def read_instruction(text: str = "viewing") -> Instruction:
         ValueError: the text is not understood; says what is.
     """
     return default_interpreter().interpret(text).instruction(sequence=1, default=VIEWING)
-
-
-ImageFusion = Callable[[Image8, Image8], Image8]
-"""Maps aligned thermal ``[H x W]`` and RGB ``[H x W x 3]`` uint8 images to the fused RGB image."""
-
-
-def image_fusion(model: str, threads: int = 0, instruction: str = "viewing", scale: float = 1.0) -> ImageFusion:
-    """Return a fusion of aligned 8-bit images, as training and evaluation want it.
-
-    Args:
-        model: as :attr:`PipelineConfig.model`.
-        threads: of the engine; 0 takes all cores.
-        instruction: text under which it fuses.
-        scale: as :attr:`LiveConfig.processing_scale`.
-
-    Raises:
-        ValueError: the instruction is not understood, with what is; or the scale is out of range.
-    """
-    return image_fusions(model, [instruction], threads, scale)[instruction]
-
-
-def image_fusions(
-    model: str, instructions: Sequence[str], threads: int = 0, scale: float = 1.0, precision: str = "fp32"
-) -> dict[str, ImageFusion]:
-    """Return what :func:`image_fusion` does under each instruction, with one engine between them all.
-
-    A session of the engine takes more than a gigabyte at full size. ``precision`` is that of
-    :class:`irvf.engines.factory.EngineOptions`.
-    """
-    understood = {text: read_instruction(text) for text in instructions}
-    config = PipelineConfig(model=model, detector="", segmentation="", saliency="", threads=threads)
-    config = replace(config, engine_options=EngineOptions(precision))
-    pipeline = FusionPipeline(config, LiveConfig(processing_scale=scale))
-
-    def fuse(thermal: Image8, rgb: Image8, text: str) -> Image8:
-        return pipeline.fuse(FramePair(Frame(thermal, "mono8"), Frame(rgb, "rgb8")), understood[text]).fused
-
-    return {text: partial(fuse, text=text) for text in understood}

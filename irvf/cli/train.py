@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import yaml
 
+from irvf.image_fusion import image_fusion, image_fusions
 from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.instruction.encoder import load_vocabulary
 from irvf.instruction.grammar import load_grammar
@@ -22,7 +23,6 @@ from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import ENCODER, load_encoder
 from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import file_digest, load_model
-from irvf.pipeline import image_fusion, image_fusions
 
 TASK_NETWORKS = ("detection", "segmentation", "saliency")
 

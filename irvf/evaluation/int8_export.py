@@ -22,12 +22,12 @@ from irvf.evaluation.average_precision import Truth, average_precision
 from irvf.evaluation.fusion_quality import measure_fusion
 from irvf.evaluation.rows import INSTRUCTIONS, LEAST_SCORE
 from irvf.frames import Image8
+from irvf.image_fusion import ImageFusion, image_fusions
 from irvf.instruction.prompt import Prompter
 from irvf.instruction.text_encoders import load_text_encoder
 from irvf.models import Model, ModelError, Network, file_digest
 from irvf.perception.detection import BoxDetector
 from irvf.perception.letterbox import Letterbox
-from irvf.pipeline import ImageFusion, image_fusions
 from irvf.training.activation_quantization import quantize_activations
 from irvf.training.data import PairFiles
 from irvf.training.scenes import Annotation, read_objects

@@ -11,13 +11,13 @@ import numpy as np
 from irvf.engines.engine import Engine
 from irvf.engines.factory import EngineOptions, create_engine
 from irvf.frames import Image8
+from irvf.image_fusion import ImageFusion, image_fusion, image_fusions
 from irvf.imaging.classical_fusion import FUSION_METHODS
 from irvf.models import ModelError, Network, load_model
 from irvf.perception.detection import Detector
 from irvf.perception.detector_files import load_detector
 from irvf.perception.saliency import SaliencyDetector
 from irvf.perception.segmentation import Segmenter
-from irvf.pipeline import ImageFusion, image_fusion, image_fusions
 from irvf.training.scenes import Annotation
 
 BASELINE = "irvf-base"

@@ -62,7 +62,9 @@ class Heads:
             self.saliency.detect(image)
 
 
-def load_heads(detector: str, segmentation: str, saliency: str, load_network: LoadNetwork) -> Heads:
+def load_heads(
+    detector: str, segmentation: str, saliency: str, load_network: LoadNetwork, *, allow_pickle: bool = False
+) -> Heads:
     """Load the heads.
 
     Args:
@@ -70,6 +72,7 @@ def load_heads(detector: str, segmentation: str, saliency: str, load_network: Lo
         segmentation: model folder; empty for none.
         saliency: likewise.
         load_network: makes an engine of a network.
+        allow_pickle: whether the detector may be a pickle.
 
     Raises:
         ModelError: a model folder or file is missing or malformed.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from irvf.image_fusion import ImageFusion
 from irvf.networks.box_detector import BoxDetectorNetwork
-from irvf.pipeline import ImageFusion
 from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_weights
 from irvf.training.data import PairFiles, split_pairs

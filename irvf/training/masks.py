@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from irvf.frames import Image8
+from irvf.image_fusion import ImageFusion
 from irvf.networks.salient_object import SaliencyNetwork
 from irvf.networks.segmentation_unet import SegmentationNetwork
-from irvf.pipeline import ImageFusion
 from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_encoder
 from irvf.training.data import split_pairs

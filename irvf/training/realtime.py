@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from irvf.frames import Image8, Plane
+from irvf.image_fusion import ImageFusion
 from irvf.networks.realtime_fusion import RealtimeFusionNetwork
-from irvf.pipeline import ImageFusion
 from irvf.training.checkpoint import load_weights
 from irvf.training.instructed import (
     center_texts,

@@ -11,7 +11,10 @@ FLOORS = (
     ("irvf.frames",),
     ("irvf.imaging", "irvf.networks", "irvf.models", "irvf.bags"),
     ("irvf.engines", "irvf.perception", "irvf.instruction"),
-    ("irvf.pipeline", "irvf.training", "irvf.evaluation"),
+    (
+        *("irvf.pipeline", "irvf.settings", "irvf.stage_clock", "irvf.image_fusion"),
+        *("irvf.training", "irvf.evaluation", "irvf.calibration"),
+    ),
     ("irvf.cli", "irvf_fusion_node"),
 )
 ROS = {"rclpy", "cv_bridge", "message_filters", "launch", "launch_ros", "ament_index_python", "rcl_interfaces"}

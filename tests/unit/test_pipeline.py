@@ -18,7 +18,8 @@ from irvf.frames import Frame, FramePair
 from irvf.imaging.errors import FrameError
 from irvf.instruction.grammar import load_grammar
 from irvf.models import ModelError, load_model
-from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, image_fusion, read_instruction
+from irvf.image_fusion import image_fusion
+from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, read_instruction
 
 FUSIONS = ["max", "average", "laplacian", "irvf"]
 THERMAL_SHARES = {"detection": 1.0, "segmentation": 0.75, "saliency": 0.5, "viewing": 0.0}

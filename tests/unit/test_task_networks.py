@@ -10,10 +10,10 @@ from torch import nn
 
 from irvf.cli.__main__ import main
 from irvf.engines.factory import create_engine
+from irvf.image_fusion import image_fusion
 from irvf.models import load_model
 from irvf.networks.salient_object import DeployedSaliencyNetwork, SaliencyNetwork
 from irvf.networks.segmentation_unet import SegmentationNetwork
-from irvf.pipeline import image_fusion
 from irvf.training import masks
 from irvf.training.averaging import follow_average
 from irvf.training.checkpoint import load_encoder

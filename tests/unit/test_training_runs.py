@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from irvf.cli.__main__ import main
-from irvf.pipeline import image_fusion
+from irvf.image_fusion import image_fusion
 from irvf.training import base, detector
 from irvf.training.base import BaseTrainingConfig, CropPhase, train_base
 from irvf.training.config import load_config
