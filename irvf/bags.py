@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -45,6 +46,49 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
         yield reader
     finally:
         reader.close()
+
+
+def read_messages(
+    reader: AnyReader, connections: Collection[Connection] = ()
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Go through the messages of an open bag.
+
+    Args:
+        reader: the bag.
+        connections: topics to read; none for all.
+
+    Yields:
+        Topic, time of recording in nanoseconds, and the serialised message.
+
+    Raises:
+        BagError: the recording is damaged here; what came before was sound.
+    """
+    messages = reader.messages(connections)
+    while True:
+        try:
+            found = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:  # damaged files end in errors of many libraries
+            raise _damaged(reader, error) from error
+        yield found
+
+
+def read_message(reader: AnyReader, connection: Connection, data: bytes) -> Any:
+    """Return a message of :func:`read_messages` as an object with its fields.
+
+    Raises:
+        BagError: the data is no message of the topic's type.
+    """
+    try:
+        return reader.deserialize(data, connection.msgtype)
+    except Exception as error:  # as above
+        raise _damaged(reader, error) from error
+
+
+def _damaged(reader: AnyReader, error: Exception) -> BagError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BagError(f"{', '.join(map(str, reader.paths))} is damaged: {reason}")
 
 
 def describe_topics(reader: AnyReader) -> str:
@@ -143,4 +187,6 @@ __all__ = [
     "describe_topics",
     "message_types",
     "open_bag",
+    "read_message",
+    "read_messages",
 ]

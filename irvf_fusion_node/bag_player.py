@@ -30,7 +30,7 @@ from std_msgs.msg import String
 from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
-from irvf.bags import AnyReader, create_bag, message_types, open_bag
+from irvf.bags import AnyReader, create_bag, message_types, open_bag, read_messages
 from irvf_fusion_node.conversions import ns_to_stamp
 from irvf_msgs.msg import ActiveInstruction, FusionStatus
 
@@ -149,7 +149,7 @@ def _play_all(player: BagPlayer, reader: AnyReader, arguments: argparse.Namespac
     instructed = not arguments.instruction
     started = time.monotonic()
     with tqdm(total=total, desc="replay", unit="msg", file=sys.stdout, mininterval=0.5) as progress:
-        for connection, stamp, data in reader.messages(connections):
+        for connection, stamp, data in read_messages(reader, connections):
             if not instructed and stamp >= change:
                 player.instruct(arguments.instruction)
                 instructed = True

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from irvf.bags import AnyReader, open_bag
+from irvf.bags import AnyReader, open_bag, read_message, read_messages
 from irvf.frames import Frame, Image8
 from irvf.imaging.color import to_rgb
 from irvf.imaging.drawing import contact_sheet
@@ -119,11 +119,11 @@ class _Recording:
 def _read_answers(reader: AnyReader, summary: Summary) -> _Recording:
     recording = _Recording()
     labels: dict[int, list[str]] = {}
-    for connection, _, data in reader.messages():
+    for connection, _, data in read_messages(reader):
         name = connection.topic.rsplit("/", 1)[-1]
         if name == "camera_info":
             continue
-        message: Any = reader.deserialize(data, connection.msgtype)
+        message: Any = read_message(reader, connection, data)
         if name == "status":
             recording.status[_nanoseconds(message.header.stamp)] = message
             _count_pair(message, summary)
@@ -194,8 +194,8 @@ def _images(bag: Path, wanted: dict[str, set[int]]) -> dict[tuple[str, int], Fra
     found: dict[tuple[str, int], Frame] = {}
     with open_bag(bag) as reader:
         connections = [connection for connection in reader.connections if connection.topic in wanted]
-        for connection, _, data in reader.messages(connections):
-            frame = _frame(reader.deserialize(data, connection.msgtype))
+        for connection, _, data in read_messages(reader, connections):
+            frame = _frame(read_message(reader, connection, data))
             if frame.stamp in wanted[connection.topic]:
                 found[connection.topic, frame.stamp] = frame
     return found

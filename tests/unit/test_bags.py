@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
-from irvf.bags import IMAGE_TYPE, BagError, choose_image_topics, create_bag, describe_topics, message_types, open_bag
+from irvf.bags import (
+    IMAGE_TYPE,
+    BagError,
+    choose_image_topics,
+    create_bag,
+    describe_topics,
+    message_types,
+    open_bag,
+    read_messages,
+)
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STRING = "std_msgs/msg/String"
@@ -163,3 +172,12 @@ def test_messages_of_further_packages_are_read_from_their_definitions(tmp_path):
     log = store.types["demo_msgs/msg/Log"](readings=[reading])
     data = store.serialize_cdr(log, "demo_msgs/msg/Log")
     assert store.deserialize_cdr(data, "demo_msgs/msg/Log").readings[0].degrees == 36.5
+
+
+def test_a_damaged_recording_says_so_where_the_damage_is(tmp_path):
+    path = write(tmp_path / "drive.mcap", count=50)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    with open_bag(path) as reader, pytest.raises(BagError, match=r"drive\.mcap.* damaged"):
+        list(read_messages(reader))
