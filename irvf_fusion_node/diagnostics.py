@@ -1,227 +1,142 @@
-"""What the node counts and times, and how it says so on ``/diagnostics``."""
+"""How the node says on ``/diagnostics`` how it does: an entry for each part, its level steady, its changes in the log.
+
+Each entry is named ``NAMESPACE/NODE: PART`` and has the rig's ``hardware_id``, which never changes: by these two
+``diagnostic_aggregator`` and ``rqt_robot_monitor`` know it. ``STALE`` means that the figures of a part are old, because
+no pair has been fused for :data:`STALE_AFTER`.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from irvf.instruction.instruction import Instruction
-from irvf_fusion_node.instructions import Answer
-from irvf_fusion_node.pairing import Stream, StreamCounts
+from irvf_fusion_node.diagnostic_levels import ERROR, OK, STALE, WARN, SteadyLevel, Verdict
+from irvf_fusion_node.node_state import NodeState, RegistrationState, ThermalState
+from irvf_fusion_node.node_statistics import Snapshot, Statistics, StreamAccounts
 
-LATENCIES_KEPT = 300
+__all__ = [
+    "DiagnosticReporter",
+    "NodeState",
+    "RegistrationState",
+    "Snapshot",
+    "Statistics",
+    "StreamAccounts",
+    "ThermalState",
+    "diagnostic_statuses",
+]
+
 STALL_AFTER = 2.0
 """Seconds without a fused pair after which an active node warns."""
+STALE_AFTER = 5.0
+"""Seconds without a fused pair after which the figures of the last one are old."""
+LOST_AFTER = 10.0
+"""Seconds without any output after which it is an error."""
+_NAMES = {OK: "OK", WARN: "WARN", ERROR: "ERROR", STALE: "STALE"}
 
 
-class Statistics:
-    """Counts by reason and recent latencies by stage. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._latency_ms: dict[str, deque[float]] = {}
-        self._gaps_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._silent_since = time.monotonic()
-        self._formed = 0
-        self._refused = 0
-        self._last_refusal = ""
-        self._recent: deque[float] = deque(maxlen=LATENCIES_KEPT)
-
-    def count(self, name: str) -> int:
-        """Add one to a counter and return it."""
-        with self._lock:
-            self._counts[name] += 1
-            return self._counts[name]
-
-    def activated(self) -> None:
-        """Begin anew to look out for fused pairs; counts and latencies go on."""
-        with self._lock:
-            self._begin_silence()
-            self._recent.clear()
-
-    def _begin_silence(self) -> None:
-        self._silent_since = time.monotonic()
-        self._formed = self._refused = 0
-        self._last_refusal = ""
-
-    def formed(self) -> None:
-        """Record a pair that was handed to inference."""
-        with self._lock:
-            self._formed += 1
-
-    def refused(self, message: str) -> None:
-        """Record why a pair could not be fused."""
-        with self._lock:
-            self._refused += 1
-            self._last_refusal = message
-
-    def fused(self, gap_ms: float, stages: Mapping[str, float]) -> None:
-        """Record a pair whose outputs were published, with the time of each stage in milliseconds."""
-        now = time.monotonic()
-        with self._lock:
-            self._counts["pairs.fused"] += 1
-            self._begin_silence()
-            self._recent.append(now)
-            self._gaps_ms.append(gap_ms)
-            for stage, duration in stages.items():
-                self._latency_ms.setdefault(stage, deque(maxlen=LATENCIES_KEPT)).append(duration)
-
-    def snapshot(self) -> Snapshot:
-        """Return all figures of this moment."""
-        with self._lock:
-            latency = {name: np.percentile(values, (50, 95)) for name, values in self._latency_ms.items()}
-            now = time.monotonic()
-            window = [moment for moment in self._recent if moment > now - 5]
-            return Snapshot(
-                counts=dict(self._counts),
-                latency_ms={name: (float(low), float(high)) for name, (low, high) in latency.items()},
-                gap_ms=float(np.median(np.abs(self._gaps_ms))) if self._gaps_ms else 0.0,
-                rate=(len(window) - 1) / (now - window[0]) if len(window) > 1 else 0.0,
-                since_fused=now - self._silent_since,
-                formed=self._formed,
-                refused=self._refused,
-                last_refusal=self._last_refusal,
-            )
+Values = dict[str, str]
+Part = Callable[[NodeState, Snapshot], "tuple[Verdict, Values] | None"]
 
 
-class StreamAccounts:
-    """What became of each stream's messages since the node was made; for the executor's thread alone.
-
-    In every account ``received == paired + waiting + sum(dropped.*) + sum(refused.*)``.
-    """
+class DiagnosticReporter:
+    """Makes the entries of each report; remembers how the parts did, for the life of the node."""
 
     def __init__(self) -> None:
-        self._past: dict[Stream, Counter[str]] = {stream: Counter() for stream in Stream}
+        self._steady = {part: SteadyLevel() for part in _PARTS}
+        self._shown = dict.fromkeys(_PARTS, OK)
 
-    def refuse(self, stream: Stream, reason: str) -> int:
-        """Count a message that is no usable image; return how many there were for that reason."""
-        past = self._past[stream]
-        past["received"] += 1
-        past[f"refused.{reason}"] += 1
-        return past[f"refused.{reason}"]
+    def report(
+        self, state: NodeState, snapshot: Snapshot, now: float
+    ) -> tuple[list[DiagnosticStatus], list[tuple[bytes, str]]]:
+        """Return the entries, and what has changed since the last report.
 
-    def close(self, stream: Stream, counts: StreamCounts) -> None:
-        """Take over the counts of a pairer that ends; what waits in it will never be paired."""
-        account = self.of(stream, counts)
-        account["dropped.deactivated"] += account.pop("waiting")
-        self._past[stream] = account
+        Args:
+            state: of the node.
+            snapshot: of its figures.
+            now: monotonic time in seconds.
 
-    def of(self, stream: Stream, counts: StreamCounts | None) -> Counter[str]:
-        """Return the account of a stream, with the counts of its present pairer if there is one."""
-        account = Counter(self._past[stream])
-        if counts is not None:
-            account.update(received=counts.received, paired=counts.paired, waiting=counts.waiting)
-            account.update({f"dropped.{reason.value}": number for reason, number in counts.dropped.items()})
-        return account
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Figures of one moment.
-
-    Attributes:
-        counts: events so far, by name.
-        latency_ms: stage -> median and 95th percentile in milliseconds.
-        gap_ms: median distance of a pair's stamps.
-        rate: fused pairs a second over the last five seconds.
-        since_fused: seconds since the last fused pair, or since the activation after it.
-        formed: pairs formed in that time.
-        refused: pairs refused in that time.
-        last_refusal: why the last of them was refused; empty if none was.
-    """
-
-    counts: Mapping[str, int]
-    latency_ms: Mapping[str, tuple[float, float]]
-    gap_ms: float
-    rate: float
-    since_fused: float
-    formed: int
-    refused: int
-    last_refusal: str
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """What the node knows of itself when it reports.
-
-    Attributes:
-        name: fully qualified node name.
-        lifecycle: label of the lifecycle state.
-        activity: what configure is at; empty when it is not, or quick.
-        problem: why the last configure failed or parameters were refused; empty when all is well.
-        model: of the fusion.
-        heads: head -> name of its model, empty for none.
-        engine: description of the engine, the hardware id.
-        instruction: in force; None while unconfigured.
-        answer: to the last instruction that was given.
-        language_model: how it does; empty where there is none.
-        prompt: what made the prompt of the instruction in force; see ``irvf_msgs/ActiveInstruction``.
-        streams: topic -> account of its messages; see :class:`StreamAccounts`.
-        publishers: topic -> number of publishers.
-        camera_info: what became of the RGB camera's with the last pair.
-    """
-
-    name: str
-    lifecycle: str
-    activity: str = ""
-    problem: str = ""
-    model: str = ""
-    heads: Mapping[str, str] = field(default_factory=dict)
-    engine: str = ""
-    instruction: Instruction | None = None
-    answer: Answer | None = None
-    prompt: str = ""
-    language_model: str = ""
-    streams: Mapping[str, Counter[str]] = field(default_factory=dict)
-    publishers: Mapping[str, int] = field(default_factory=dict)
-    camera_info: str = "none"
+        Returns:
+            The entries in an order that stays, and level and text of each change, to be said in the log.
+        """
+        entries, changes = [], []
+        for part, look in _PARTS.items():
+            found = look(state, snapshot)
+            if found is None:
+                continue
+            verdict, values = found
+            shown = self._steady[part].settle(verdict, now)
+            # That figures are old follows from the silence of the streams, which says itself.
+            is_news = STALE not in (shown.level, self._shown[part]) and not shown.is_event
+            if shown.level != self._shown[part] and is_news:
+                changes.append((shown.level, f"{part}: {_NAMES[shown.level]}: {shown.message}"))
+            self._shown[part] = shown.level
+            entries.append(_status(state, part, shown, values))
+        return entries, changes
 
 
 def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[DiagnosticStatus]:
-    """Return the node's three entries: fusion, input streams, instruction."""
-    return [_fusion(state, snapshot), _streams(state, snapshot), _instruction(state)]
+    """Return the entries of one report that remembers nothing of those before."""
+    return DiagnosticReporter().report(state, snapshot, time.monotonic())[0]
 
 
-def _fusion(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
+def _status(state: NodeState, part: str, verdict: Verdict, values: Values) -> DiagnosticStatus:
+    name = state.name.lstrip("/")
+    return DiagnosticStatus(
+        level=verdict.level,
+        name=f"{name}: {part}",
+        message=verdict.message,
+        hardware_id=state.hardware_id or name,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def _fusion(state: NodeState, snapshot: Snapshot) -> tuple[Verdict, Values]:
     values = {"lifecycle": state.lifecycle, "model": state.model, "engine": state.engine}
     values.update({head: model or "none" for head, model in state.heads.items()})
     values["rate_hz"] = f"{snapshot.rate:.1f}"
     for stage, (median, high) in snapshot.latency_ms.items():
         values[f"{stage}.p50_ms"], values[f"{stage}.p95_ms"] = f"{median:.2f}", f"{high:.2f}"
     values.update({name: str(count) for name, count in sorted(snapshot.counts.items())})
-    level, message = DiagnosticStatus.OK, state.activity or state.lifecycle
     if state.activity:
-        level = DiagnosticStatus.WARN
-    elif state.problem:
-        level, message = DiagnosticStatus.ERROR, state.problem
-    elif state.lifecycle == "active" and snapshot.refused:
-        level = DiagnosticStatus.ERROR if snapshot.since_fused > STALL_AFTER else DiagnosticStatus.WARN
+        return Verdict(WARN, state.activity, is_event=True), values
+    if state.problem:
+        return Verdict(ERROR, state.problem, is_event=True), values
+    if state.lifecycle != "active":
+        return Verdict(OK, state.lifecycle, is_event=True), values
+    if snapshot.refused:
+        stalls = snapshot.since_fused > STALL_AFTER
         message = f"{snapshot.refused} pairs refused since the last fused one, the last: {snapshot.last_refusal}"
-    elif state.lifecycle == "active":
-        message = f"{snapshot.rate:.1f} fused pairs a second"
-    return _status(state, "fusion", level, message, values)
+        return Verdict(ERROR if stalls else WARN, message, has_held=stalls), values
+    return Verdict(OK, f"{snapshot.rate:.1f} fused pairs a second"), values
 
 
-def _streams(state: NodeState, snapshot: Snapshot) -> DiagnosticStatus:
+def _streams(state: NodeState, snapshot: Snapshot) -> tuple[Verdict, Values]:
     values = {"gap.median_ms": f"{snapshot.gap_ms:.2f}", "camera_info": state.camera_info}
+    if state.alone:
+        values["alone"] = state.alone
     for topic, account in state.streams.items():
         values[f"{topic}.publishers"] = str(state.publishers.get(topic, 0))
+        if topic in state.lost:
+            values[f"{topic}.lost_s"] = f"{state.lost[topic]:.1f}"
         values.update({f"{topic}.{name}": str(account[name]) for name in ("received", "paired", "waiting")})
-        lost = sorted(name for name in account if name.startswith(("dropped.", "refused.")))
-        values.update({f"{topic}.{name}": str(account[name]) for name in lost})
-    level, message = DiagnosticStatus.OK, "pairs arrive"
+        ended = sorted(name for name in account if name.startswith(("dropped.", "refused.", "alone")))
+        values.update({f"{topic}.{name}": str(account[name]) for name in ended})
     if state.lifecycle != "active":
-        message = "not active"
-    elif snapshot.since_fused > STALL_AFTER:
-        level, message = DiagnosticStatus.WARN, _why_silent(state, snapshot)
-    return _status(state, "input streams", level, message, values)
+        return Verdict(OK, "not active", is_event=True), values
+    # One that has never come is not lost; what is said of silent streams names it.
+    gone = {topic: seconds for topic, seconds in state.lost.items() if state.streams[topic]["received"]}
+    lost = " and ".join(f"{topic} for {seconds:.0f} s" for topic, seconds in gone.items())
+    if state.alone:
+        return Verdict(
+            WARN, f"lost: {lost or 'the other camera'}; {state.alone} is published alone", has_held=True
+        ), values
+    if snapshot.since_fused > STALL_AFTER:
+        message = f"lost: {lost}; " if lost else ""
+        level = ERROR if snapshot.since_fused > LOST_AFTER else WARN
+        return Verdict(level, message + _why_silent(state, snapshot), has_held=True), values
+    return Verdict(OK, "pairs arrive"), values
 
 
 def _why_silent(state: NodeState, snapshot: Snapshot) -> str:
@@ -238,10 +153,10 @@ def _why_silent(state: NodeState, snapshot: Snapshot) -> str:
     return "no pairs: stamps too far apart, streams stalled, or images refused; the counts by reason say which"
 
 
-def _instruction(state: NodeState) -> DiagnosticStatus:
+def _instruction(state: NodeState, _snapshot: Snapshot) -> tuple[Verdict, Values]:
     current, answer = state.instruction, state.answer
     if current is None or answer is None:
-        return _status(state, "instruction", DiagnosticStatus.OK, "none", {})
+        return Verdict(OK, "none", is_event=True), {}
     values = {
         "text": current.text,
         "task": current.task.name,
@@ -253,15 +168,74 @@ def _instruction(state: NodeState) -> DiagnosticStatus:
         "last text": answer.text,
         "language model": state.language_model or "none",
     }
-    level = DiagnosticStatus.OK if answer.accepted else DiagnosticStatus.WARN
-    return _status(state, "instruction", level, answer.message, values)
+    return Verdict(OK if answer.accepted else WARN, answer.message, is_event=True), values
 
 
-def _status(state: NodeState, part: str, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
-    return DiagnosticStatus(
-        level=level,
-        name=f"{state.name.lstrip('/')}: {part}",
-        message=message,
-        hardware_id=state.engine or "none",
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )
+def _registration(state: NodeState, snapshot: Snapshot) -> tuple[Verdict, Values] | None:
+    found = state.registration
+    if found is None:
+        return None
+    pixels = found.misalignment_px
+    values = {
+        "method": found.method,
+        "misalignment_px": "not estimated" if pixels is None else f"{pixels:.2f}",
+        "limit_px": f"{found.limit_px:.2f}" if found.limit_px else "none",
+        "note": found.note or "none",
+        **found.figures,
+    }
+    old = _not_of_now(state, snapshot)
+    if old:
+        return old, values
+    if found.problem:
+        return Verdict(WARN, found.problem), values
+    if pixels is not None and found.limit_px and pixels > found.limit_px:
+        message = f"the images are {pixels:.1f} px apart, more than {found.limit_px:.1f}: calibrate the cameras anew"
+        return Verdict(WARN, message), values
+    apart = "" if pixels is None else f", about {pixels:.1f} px apart"
+    return Verdict(OK, f"{found.method}{apart}{f'; {found.note}' if found.note else ''}"), values
+
+
+def _thermal(state: NodeState, snapshot: Snapshot) -> tuple[Verdict, Values] | None:
+    found = state.thermal
+    if found is None:
+        return None
+    values = {"frozen_s": f"{found.frozen_s:.1f}", **found.figures}
+    old = _not_of_now(state, snapshot)
+    if old:
+        return old, values
+    if found.frozen_s:
+        message = f"the thermal image has not changed for {found.frozen_s:.1f} s (shutter?); the RGB image is published"
+        return Verdict(WARN, message, has_held=True), values
+    if found.problem:
+        return Verdict(WARN, found.problem), values
+    return Verdict(OK, "thermal images change"), values
+
+
+def _engine(state: NodeState, snapshot: Snapshot) -> tuple[Verdict, Values] | None:
+    health = state.health
+    if health is None:
+        return None
+    values = {"state": health.state, "engine": health.engine, "hung threads": str(health.hung_threads)}
+    values.update({name: str(count) for name, count in sorted(snapshot.counts.items()) if name.startswith("engine.")})
+    if health.message:
+        return Verdict(ERROR if health.is_error else WARN, health.message, has_held=True), values
+    return Verdict(OK, f"{health.engine or state.engine}: {health.state}"), values
+
+
+def _not_of_now(state: NodeState, snapshot: Snapshot) -> Verdict | None:
+    """Return the verdict about figures of the last pair when there has been none for long."""
+    if state.lifecycle != "active":
+        return Verdict(OK, "not active", is_event=True)
+    if snapshot.since_fused > STALE_AFTER:
+        return Verdict(STALE, f"no pair for {snapshot.since_fused:.0f} s, the figures are old", has_held=True)
+    return None
+
+
+_PARTS: dict[str, Part] = {
+    "fusion": _fusion,
+    "input streams": _streams,
+    "instruction": _instruction,
+    "registration": _registration,
+    "thermal": _thermal,
+    "engine": _engine,
+}

@@ -77,7 +77,7 @@ class InstructionDesk:
 
     Args:
         reader: understands texts.
-        pipeline: what can be done.
+        pipeline: returns what can be done: the pipeline in use.
         initial: text of the first instruction, read at once.
         now: when it is given.
         wait_for_pause: returns when other work disturbs the pairs least, within the seconds that it is given.
@@ -93,7 +93,7 @@ class InstructionDesk:
     def __init__(
         self,
         reader: InstructionReader,
-        pipeline: FusionPipeline,
+        pipeline: Callable[[], FusionPipeline],
         initial: str,
         now: Time,
         wait_for_pause: Callable[[float], None] = lambda _seconds: None,
@@ -170,13 +170,13 @@ class InstructionDesk:
             ValueError: it cannot be followed: no class, region or prompt of it can be had, or too many effects.
         """
         instruction = read.instruction(previous.sequence + 1 if previous else 1, previous, default=VIEWING)
-        reason = self._pipeline.unknown_classes(instruction.task, read.classes) or self._pipeline.unseen_region(
+        reason = self._pipeline().unknown_classes(instruction.task, read.classes) or self._pipeline().unseen_region(
             read.effects
         )
         if reason:
             raise ValueError(reason)
         try:
-            self._pipeline.prompt(instruction)
+            self._pipeline().prompt(instruction)
         except Exception as error:  # an encoder of the user's own: whatever it raises is an answer
             raise ValueError(f"the text encoder cannot read it: {error}") from error
         return instruction
@@ -187,7 +187,7 @@ class InstructionDesk:
             message += f"; still {current.task.name}" + (f" of {', '.join(current.classes)}" if current.classes else "")
         if current.effects != read.effects:
             message += f"; effects in force: {', '.join(map(str, current.effects)) or 'none'}"
-        missing = self._pipeline.missing_heads(current.task)
+        missing = self._pipeline().missing_heads(current.task)
         if missing:
             message += f"; no model for {', '.join(missing)} is loaded, so only the fused image is published"
         return Answer(read.text, accepted=True, message=message, stamp=now, current=current)
@@ -201,7 +201,7 @@ class InstructionDesk:
     @property
     def prompt_source(self) -> str:
         """What made the prompt of the instruction in force: ``text``, ``task``, or empty where there is none."""
-        prompt = self._pipeline.prompt(self.current)
+        prompt = self._pipeline().prompt(self.current)
         return prompt.source if prompt else ""
 
     def message(self) -> ActiveInstruction:
@@ -217,7 +217,7 @@ class InstructionDesk:
             task=current.task.name,
             classes=list(current.classes),
             effects=list(map(str, current.effects)),
-            outputs=list(self._pipeline.outputs(current)),
+            outputs=list(self._pipeline().outputs(current)),
             confidence=current.confidence,
             prompt=self.prompt_source,
             suggestions=list(answer.suggestions),

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -20,46 +16,31 @@ from rclpy.parameter import Parameter
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from irvf.engines.tensorrt_builder import Progress, log_progress
-from irvf.frames import FramePair
-from irvf.imaging.encodings import RGB_ENCODINGS, THERMAL_ENCODINGS, check_image
 from irvf.imaging.errors import FrameError
-from irvf.instruction.fallback_interpreter import FallbackInterpreter, with_language_model
-from irvf.instruction.instruction import Instruction
-from irvf.instruction.interpreter import Interpreter
-from irvf.instruction.interpreters import load_interpreter
-from irvf.pipeline import FusionPipeline
+from irvf_fusion_node.arrivals import Arrived, camera_info_topic, image_topic
 from irvf_fusion_node.cameras import CameraSubscriptions
-from irvf_fusion_node.conversions import ImageConversion, image_conversion, stamp_to_ns
-from irvf_fusion_node.diagnostics import NodeState, Statistics, StreamAccounts, diagnostic_statuses
-from irvf_fusion_node.instructions import Answer, InstructionDesk
-from irvf_fusion_node.outputs import Arrived, Outputs, pair_status
-from irvf_fusion_node.pairing import Pair, StampPairer, Stream
-from irvf_fusion_node.parameters import NodeConfig, Parameters
+from irvf_fusion_node.configuration import NodeConfig
+from irvf_fusion_node.configured import Configured
+from irvf_fusion_node.delay_service import DelayService
+from irvf_fusion_node.engine_health import Event
+from irvf_fusion_node.instructions import Answer
+from irvf_fusion_node.node_statistics import Statistics, StreamAccounts
+from irvf_fusion_node.pairing import StampPairer, Stream
+from irvf_fusion_node.parameters import Parameters
+from irvf_fusion_node.processing import Item, Processor
+from irvf_fusion_node.reporting import Reporting
+from irvf_fusion_node.rig import Rig
 from irvf_fusion_node.worker import InferenceThread
-from irvf_msgs.msg import FusionStatus
 from irvf_msgs.srv import SetInstruction
 
 WARNING_PERIOD = 5.0
 """Seconds between two warnings of the same reason."""
 _STOP_TIMEOUT = 30.0
-_ENCODINGS = {Stream.THERMAL: THERMAL_ENCODINGS, Stream.RGB: RGB_ENCODINGS}
-_TOPICS = {Stream.THERMAL: "thermal/image_raw", Stream.RGB: "rgb/image_raw"}
-
-
-@dataclass
-class Configured:
-    """What configure makes and cleanup gives back."""
-
-    config: NodeConfig
-    pipeline: FusionPipeline
-    conversion: ImageConversion
-    reader: Interpreter | FallbackInterpreter
-    desk: InstructionDesk
-    outputs: Outputs
+_SEVERE_EVENTS = ("none_left", "abandoned")
 
 
 @dataclass
@@ -67,7 +48,8 @@ class Active:
     """What activate makes and deactivate gives back."""
 
     pairer: StampPairer[Arrived]
-    worker: InferenceThread[Pair[Arrived]]
+    processor: Processor
+    worker: InferenceThread[Item]
     cameras: CameraSubscriptions
 
 
@@ -84,14 +66,14 @@ class FusionNode(LifecycleNode):
         self.finalized = False
         self.statistics = Statistics()
         self._accounts = StreamAccounts()
-        self._topics = {stream: self.resolve_topic_name(topic) for stream, topic in _TOPICS.items()}
         self._last_warning: dict[str, float] = {}
         self._problem = ""
         self._activity = ""
         self._configured: Configured | None = None
         self._active: Active | None = None
-        self._camera_info: CameraInfo | None = None
-        self._in_work: Instruction | None = None  # what the inference thread processes its pair under
+        self._rig: Rig | None = None
+        self._delay: DelayService | None = None
+        self._camera_infos: dict[Stream, CameraInfo] = {}
         self._settings = Parameters(self)
         for reason, messages in (
             ("parameter.unknown", self._settings.unknown),
@@ -99,11 +81,12 @@ class FusionNode(LifecycleNode):
         ):
             self._complain(reason, messages)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._instruction_entities: list[Any] = []
+        self._requests: list[Any] = []
         # Diagnostics must come while the node is unconfigured and while simulated time stands still.
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        topics = {stream: self._image_topic(stream)[1] for stream in Stream}
+        self._reporting = Reporting(self, self.statistics, self._accounts, topics)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._reporting = [
+        self._timers_of_diagnostics = [
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
             self.create_timer(0.1, self._expire, clock=steady),
         ]
@@ -140,27 +123,14 @@ class FusionNode(LifecycleNode):
         if self._settings.invalid:
             raise ValueError("; ".join(self._settings.invalid.values()))
         config = self._settings.read()
-        conversion = image_conversion(config.image_conversion)
-        options = replace(config.pipeline.engine_options, progress=self._building(log_progress()))
-        pipeline = FusionPipeline(replace(config.pipeline, engine_options=options), config.live)
-        with ExitStack() as threads:  # they end where what follows fails
-            reader = self._instruction_reader(config, pipeline)
-            if isinstance(reader, FallbackInterpreter):
-                threads.callback(reader.close)
-            now = self.get_clock().now().to_msg()
-            desk = InstructionDesk(reader, pipeline, config.initial_instruction, now, self._wait_for_pause)
-            threads.callback(desk.close, _STOP_TIMEOUT)
-            started = time.monotonic()
-            pipeline.warm_up()
-            heads = ", ".join(f"{head} {model or 'none'}" for head, model in config.pipeline.heads.items())
-            self.get_logger().info(
-                f"model {pipeline.model_name}, {heads}, engine {pipeline.engine_description}, "
-                f"warm after {time.monotonic() - started:.1f} s"
-            )
-            outputs = Outputs(self, conversion)
-            threads.pop_all()
-        self._configured = Configured(config, pipeline, conversion, reader, desk, outputs)
-        self._instruction_entities = [
+        configured = Configured(
+            self, config, self._building(log_progress()), self._wait_for_pause, self._on_engine_event
+        )
+        self._configured = configured
+        self._rig = Rig(self, config, configured.use_geometry)
+        self._delay = DelayService(self, configured.conversion, lambda: self._active is not None)
+        self.get_logger().info(configured.report)
+        self._requests = [
             self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
             self.create_service(
                 SetInstruction,
@@ -169,6 +139,7 @@ class FusionNode(LifecycleNode):
                 # While a text is being read the answer is pending, and a group that excludes others would hold them up.
                 callback_group=ReentrantCallbackGroup(),
             ),
+            self._delay.service,
         ]
 
     def _wait_for_pause(self, timeout: float) -> None:
@@ -176,16 +147,6 @@ class FusionNode(LifecycleNode):
         active = self._active
         if active is not None:
             active.worker.wait_for_pause(timeout)
-
-    @staticmethod
-    def _instruction_reader(config: NodeConfig, pipeline: FusionPipeline) -> Interpreter | FallbackInterpreter:
-        tasks_file = Path(config.tasks_file) if config.tasks_file else None
-        name, embed = pipeline.text_encoder or ("", None)
-        shared = embed if name == config.instruction_encoder else None
-        interpreter = load_interpreter(tasks_file, pipeline.known_classes, config.instruction_encoder, shared)
-        if not config.language_model:
-            return interpreter
-        return with_language_model(interpreter, config.language_model, config.language_model_timeout)
 
     def _building(self, log: Progress) -> Progress:
         """Return what shows the progress of an engine that is built: in the log, and at once in the diagnostics."""
@@ -203,7 +164,8 @@ class FusionNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and publish from now on."""
-        if self._configured is None:
+        configured = self._configured
+        if configured is None:
             return TransitionCallbackReturn.ERROR
         try:
             cameras = self._subscribe()
@@ -211,29 +173,39 @@ class FusionNode(LifecycleNode):
             return self._transition_failed("activate", error)
         self._problem = ""
         result = super().on_activate(state)
-        config = self._configured.config
+        config = self._settings.read()
+        processor = Processor(configured, self.statistics, self._camera_infos, self._refuse)
         worker = InferenceThread(
-            partial(self._process, self._configured),
-            on_error=self._on_pair_error,
-            on_superseded=self._on_superseded,
-            on_discarded=self._on_discarded,
+            processor.process,
+            on_error=processor.failed,
+            on_superseded=processor.superseded,
+            on_discarded=processor.discarded,
         )
         pairer: StampPairer[Arrived] = StampPairer(
-            config.max_gap, max_wait=config.max_wait, thermal_delay=config.thermal_delay
+            config.max_gap,
+            max_wait=config.max_wait,
+            thermal_delay=config.thermal_delay,
+            loss_after=config.loss_after,
+            alone=config.alone,
         )
-        self._active = Active(pairer, worker, cameras)
+        self._active = Active(pairer, processor, worker, cameras)
         self.statistics.activated()
         worker.start()
         self._publish_instruction()
-        self._publish_labels(self._configured)
-        used = [f"{topic}.publisher" for topic in self._configured.outputs.topics]
+        self._publish_labels(configured)
+        used = [f"{topic}.publisher" for topic in configured.outputs.topics]
         used += [f"{name}.subscription" for name in cameras.topic_names]
         self._complain("parameter.unknown", self._settings.unused_qos_overrides(used))
         return result
 
+    def _image_topic(self, stream: Stream) -> tuple[type, str]:
+        return image_topic(self, stream, self.get_parameter(f"{stream.value}.transport").value)
+
     def _subscribe(self) -> CameraSubscriptions:
-        topics: list[tuple[type, str, Any]] = [(CameraInfo, "rgb/camera_info", self._on_camera_info)]
-        topics += [(Image, topic, partial(self._on_image, stream)) for stream, topic in _TOPICS.items()]
+        topics: list[tuple[type, str, Any]] = []
+        for stream in Stream:
+            topics.append((CameraInfo, camera_info_topic(stream), partial(self._on_camera_info, stream)))
+            topics.append((*self._image_topic(stream), partial(self._on_image, stream)))
         return CameraSubscriptions(self, topics, self._settings.topics_with_reliability)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -262,26 +234,29 @@ class FusionNode(LifecycleNode):
             return
         active, self._active = self._active, None
         active.cameras.close()
+        if self._delay is not None:
+            self._delay.stop()
         for stream in Stream:
             self._accounts.close(stream, active.pairer.counts(stream))
-        self._camera_info = None
+        self._camera_infos.clear()
         if not active.worker.stop(_STOP_TIMEOUT):
             self.get_logger().error(f"inference has not ended after {_STOP_TIMEOUT:.0f} s; it is left behind")
 
     def _release(self) -> None:
         self._stop()
-        for entity in self._instruction_entities:
+        for entity in self._requests:
             if isinstance(entity, Subscription):
                 self.destroy_subscription(entity)
             else:
                 self._destroy_answered(entity)
-        self._instruction_entities = []
+        self._requests = []
+        self._delay = None
+        if self._rig is not None:
+            self._rig.close()
+            self._rig = None
         if self._configured is not None:
-            if not self._configured.desk.close(_STOP_TIMEOUT):
-                self.get_logger().error(f"an instruction is still being read after {_STOP_TIMEOUT:.0f} s")
-            if isinstance(self._configured.reader, FallbackInterpreter):
-                self._configured.reader.close()
-            self._configured.outputs.close()
+            for left in self._configured.close(_STOP_TIMEOUT):
+                self.get_logger().error(left)
             self._configured = None
 
     def _destroy_answered(self, service: Service) -> None:
@@ -294,21 +269,26 @@ class FusionNode(LifecycleNode):
 
     # Callbacks of the executor: they only store
 
-    def _on_image(self, stream: Stream, message: Image) -> None:
-        if self._active is None:
+    def _on_image(self, stream: Stream, message: Image | CompressedImage) -> None:
+        active, rig = self._active, self._rig
+        if active is None or rig is None:
             return
+        arrived = Arrived(stream, message, time.monotonic_ns())
         try:
-            check_image(message, _ENCODINGS[stream])
+            arrived.check()
         except FrameError as error:
             total = self._accounts.refuse(stream, error.reason)
             self._warn(f"{stream.value}.refused.{error.reason}", f"{stream.value} image refused: {error}", total)
             return
-        arrived = Arrived(message, time.monotonic_ns())
-        stamp = stamp_to_ns(message.header.stamp)
-        self._hand_over(self._active, self._active.pairer.add(stream, arrived, stamp, arrived.arrival))
+        rig.take_frame(stream, message.header.frame_id)
+        if self._delay is not None:
+            self._delay.offer(arrived)
+        self._hand_over(active, active.pairer.add(stream, arrived, arrived.stamp, arrived.arrival))
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
+    def _on_camera_info(self, stream: Stream, message: CameraInfo) -> None:
+        self._camera_infos[stream] = message
+        if self._rig is not None:
+            self._rig.take_camera_info(stream, message)
 
     def _expire(self) -> None:
         if self._active is not None:
@@ -316,10 +296,10 @@ class FusionNode(LifecycleNode):
                 self.get_logger().info(f"subscribed anew to {change}")
             self._hand_over(self._active, self._active.pairer.expire(time.monotonic_ns()))
 
-    def _hand_over(self, active: Active, pairs: Sequence[Pair[Arrived]]) -> None:
-        for pair in pairs:
+    def _hand_over(self, active: Active, items: Sequence[Item]) -> None:
+        for item in items:
             self.statistics.formed()
-            active.worker.put(pair)
+            active.worker.put(item)
 
     def _instruct(self, text: str, answered: Callable[[Answer], None] = lambda _answer: None) -> None:
         """Hand a text to the desk; ``answered`` is called with what became of it, in whatever thread."""
@@ -368,61 +348,32 @@ class FusionNode(LifecycleNode):
         result = self._settings.check(parameters, configured=self._configured is not None)
         if result.successful and self._configured is not None:
             try:
-                self._configured.pipeline.reconfigure(self._settings.read(parameters).live)
+                self._apply(self._configured, self._settings.read(parameters))
             except ValueError as error:
                 result = SetParametersResult(successful=False, reason=str(error))
         if not result.successful:
             self._refuse("parameter.refused", result.reason)
         return result
 
-    # The inference thread
+    def _apply(self, configured: Configured, config: NodeConfig) -> None:
+        """Let what can change while the node runs take effect.
 
-    def _process(self, configured: Configured, pair: Pair[Arrived]) -> None:
-        started = time.monotonic_ns()
-        instruction = self._in_work = configured.desk.current
-        arrival = max(pair.thermal.arrival, pair.rgb.arrival)
-        frames = FramePair(
-            configured.conversion.to_frame(pair.thermal.message), configured.conversion.to_frame(pair.rgb.message)
-        )
-        result = configured.pipeline.fuse(frames, instruction)
-        publishing = time.monotonic_ns()
-        header = pair.rgb.message.header
-        configured.outputs.publish_result(
-            result, header, self._camera_info, partial(configured.pipeline.draw_overlay, result, instruction)
-        )
-        ended = time.monotonic_ns()
-        before = {"pairing": (pair.formed - arrival) / 1e6, "wait": (started - pair.formed) / 1e6}
-        stages = {**before, **result.stage_ms, "publish": (ended - publishing) / 1e6}
-        self.statistics.fused(pair.gap / 1e6, {**stages, "total": (ended - arrival) / 1e6})
-        status = pair_status(pair, FusionStatus.FUSED, instruction, configured.pipeline)
-        status.stages, status.stage_ms = list(stages), array("f", stages.values())
-        status.detections = len(result.detections)
-        status.latency_ms = (ended - arrival) / 1e6
-        configured.outputs.publish_status(status)
-
-    def _on_pair_error(self, pair: Pair[Arrived], error: Exception) -> None:
-        reason = error.reason if isinstance(error, FrameError) else type(error).__name__
-        self.statistics.refused(str(error)[:300])
-        self._refuse(f"pairs.refused.{reason}", f"pair refused: {error}")
-        self._publish_status(pair, FusionStatus.REFUSED, str(error)[:300], self._in_work)
-
-    def _on_superseded(self, pair: Pair[Arrived]) -> None:
-        self.statistics.count("pairs.superseded")
-        self._publish_status(pair, FusionStatus.SUPERSEDED, "a newer pair came")
-
-    def _on_discarded(self, pair: Pair[Arrived]) -> None:
-        self.statistics.count("pairs.discarded")
-        self._publish_status(pair, FusionStatus.REFUSED, "the node was deactivated before inference was free")
-
-    def _publish_status(
-        self, pair: Pair[Arrived], outcome: int, message: str, instruction: Instruction | None = None
-    ) -> None:
-        configured = self._configured
-        if configured is not None:
-            instruction = instruction or configured.desk.current
-            configured.outputs.publish_status(pair_status(pair, outcome, instruction, configured.pipeline, message))
+        Raises:
+            ValueError: values that do not fit; the old ones stay.
+        """
+        configured.reconfigure(config.live)
+        configured.outputs.jpeg_quality = config.jpeg_quality
+        if self._rig is not None:
+            self._rig.apply(config)
+        if self._active is not None:
+            self._active.pairer.set_delay(Stream.THERMAL, config.thermal_delay)
 
     # Saying what happens
+
+    def _on_engine_event(self, event: Event) -> None:
+        self.statistics.count(f"engine.{event.kind}")
+        log = self.get_logger().error if event.kind in _SEVERE_EVENTS else self.get_logger().warning
+        log(event.message)
 
     def _complain(self, reason: str, messages: Iterable[str]) -> None:
         for message in messages:
@@ -440,37 +391,10 @@ class FusionNode(LifecycleNode):
             self.get_logger().warning(f"{message} [{reason}, {total} so far]")
 
     def _publish_diagnostics(self) -> None:
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = diagnostic_statuses(self._state(), self.statistics.snapshot())
-        self._diagnostics.publish(message)
-
-    def _state(self) -> NodeState:
-        configured, active = self._configured, self._active
-        return NodeState(
-            name=self.get_fully_qualified_name(),
-            lifecycle="active" if active else "inactive" if configured else "unconfigured",
-            activity=self._activity,
+        self._reporting.publish(
+            self._configured,
+            self._rig,
+            self._active.pairer if self._active else None,
             problem=self._problem or "; ".join(self._settings.invalid.values()),
-            model=configured.pipeline.model_name if configured else "",
-            heads=configured.config.pipeline.heads if configured else {},
-            engine=configured.pipeline.engine_description if configured else "",
-            instruction=configured.desk.current if configured else None,
-            answer=configured.desk.answer if configured else None,
-            prompt=configured.desk.prompt_source if configured else "",
-            language_model=_language_model(configured.reader) if configured else "",
-            streams={
-                topic: self._accounts.of(stream, active.pairer.counts(stream) if active else None)
-                for stream, topic in self._topics.items()
-            },
-            publishers={topic: self.count_publishers(topic) for topic in self._topics.values()},
-            camera_info=configured.outputs.camera_info if configured else "none",
+            activity=self._activity,
         )
-
-
-def _language_model(reader: Interpreter | FallbackInterpreter) -> str:
-    """Say how the language model does; empty where there is none."""
-    if not isinstance(reader, FallbackInterpreter):
-        return ""
-    parser = reader.parser
-    return f"{parser.failures} texts without an answer" + (f", the last: {parser.reason}" if parser.reason else "")

@@ -43,7 +43,12 @@ LOSSLESS = {
     for policy, value in (("reliability", "reliable"), ("depth", 1000))
 }
 HEADS = ("detector", "segmentation.model", "saliency.model")
-PLAIN = {"model": "max", **dict.fromkeys(HEADS, ""), "instruction.initial": "viewing"}
+PLAIN = {
+    "model": "max",
+    **dict.fromkeys(HEADS, ""),
+    "instruction.initial": "viewing",
+    "thermal.freeze_after": 0.0,  # the thermal images below repeat, as those of a closed shutter do
+}
 """Parameters of a node that needs no network."""
 
 OUTPUTS = {
@@ -92,6 +97,7 @@ class Observer:
         self.thermal = publish(Image, THERMAL, RELIABLE)
         self.rgb = publish(Image, RGB, RELIABLE)
         self.camera_info = publish(CameraInfo, f"{NAMESPACE}/rgb/camera_info", RELIABLE)
+        self.thermal_camera_info = publish(CameraInfo, f"{NAMESPACE}/thermal/camera_info", RELIABLE)
         self.instruction = publish(String, f"{NAMESPACE}/instruction", RELIABLE)
         for name, (kind, qos) in OUTPUTS.items():
             self.listen(name, kind, qos)
@@ -149,7 +155,7 @@ class Observer:
         self.wait_for(self.is_connected, "the node subscribes and publishes")
 
     def is_connected(self):
-        cameras = (self.thermal, self.rgb, self.camera_info, self.instruction)
+        cameras = (self.thermal, self.rgb, self.camera_info, self.thermal_camera_info, self.instruction)
         heard = all(publisher.get_subscription_count() for publisher in cameras)
         return heard and all(self.node.count_publishers(f"{NAMESPACE}/{name}") for name in OUTPUTS)
 
@@ -243,7 +249,8 @@ class Observer:
 
 def account(parts, topic):
     values = parts["input streams"].values
-    return defaultdict(int, {k[len(topic) + 1 :]: int(v) for k, v in values.items() if k.startswith(f"{topic}.")})
+    counts = {k[len(topic) + 1 :]: v for k, v in values.items() if k.startswith(f"{topic}.")}
+    return defaultdict(int, {name: int(count) for name, count in counts.items() if name != "lost_s"})
 
 
 def lost(stream_account):

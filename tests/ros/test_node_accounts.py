@@ -6,8 +6,9 @@ import time
 import numpy as np
 from bench import PERIOD, RGB, START, THERMAL, image, lost, rgb_image, thermal_image
 
-from irvf_fusion_node import diagnostics
-from irvf_fusion_node.diagnostics import Statistics
+from irvf.frames import Source
+from irvf_fusion_node import node_statistics
+from irvf_fusion_node.node_statistics import Statistics
 from irvf_msgs.msg import FusionStatus
 
 HOUR = 3_600_000_000_000
@@ -149,11 +150,13 @@ def test_diagnostics_come_every_second_in_every_state(bench):
     known, begin = len(made.heard["diagnostics"]), time.monotonic()
     made.wait_for(lambda: len(made.heard["diagnostics"]) >= known + 3, "three more")
     assert 1.5 < time.monotonic() - begin < 5.0
-    names = {status.name for status in made.heard["diagnostics"][-1].status}
-    assert names == {
-        "fusion/irvf_fusion_node: fusion",
-        "fusion/irvf_fusion_node: input streams",
-        "fusion/irvf_fusion_node: instruction",
+    statuses = made.heard["diagnostics"][-1].status
+    names = {status.name for status in statuses}
+    assert {f"fusion/irvf_fusion_node: {part}" for part in ("fusion", "input streams", "instruction")} <= names
+    # What rqt_robot_monitor knows the node by stays the same in every state.
+    assert all(status.name.startswith("fusion/irvf_fusion_node: ") for status in statuses)
+    assert {status.hardware_id for heard in made.heard["diagnostics"] for status in heard.status} == {
+        "fusion/irvf_fusion_node"
     }
 
 
@@ -194,11 +197,11 @@ def test_pairs_that_are_all_refused_are_an_error_with_its_reason(active):
 
 def test_the_rate_falls_while_nothing_is_fused(monkeypatch):
     now = 100.0
-    monkeypatch.setattr(diagnostics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(node_statistics.time, "monotonic", lambda: now)
     statistics = Statistics()
     for moment in (100.0, 100.033):
         now = moment
-        statistics.fused(0.0, {})
+        statistics.published(Source.BOTH, 0.0, {})
     now = 104.0
     assert statistics.snapshot().rate == 0.25
 
