@@ -9,25 +9,46 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.substitutions import FindPackageShare
 
-FROM_FILE = "Empty: as the parameter file says."
+NODE = "irvf_fusion_node"
+FROM_FILE = "Empty: as the parameter files say."
 ARGUMENTS = {
     "namespace": ("fusion", "Namespace of the node: the instruction topic is /NAMESPACE/instruction."),
-    "thermal_topic": ("/thermal/image_raw", "Thermal images, sensor_msgs/Image."),
-    "rgb_topic": ("/rgb/image_raw", "RGB images, sensor_msgs/Image."),
-    "rgb_camera_info_topic": ("", "CameraInfo of the RGB camera. Empty: camera_info beside the RGB images."),
+    "thermal_topic": ("/thermal/image_raw", "Thermal images; compressed ones beneath it, as image_transport has them."),
+    "rgb_topic": ("/rgb/image_raw", "RGB images, likewise."),
+    "thermal_camera_info_topic": ("", "CameraInfo of the thermal camera. Empty: camera_info beside its images."),
+    "rgb_camera_info_topic": ("", "CameraInfo of the RGB camera. Empty: camera_info beside its images."),
     "params_file": (
         PathJoinSubstitution([FindPackageShare("irvf"), "config", "fusion.yaml"]),
-        "ROS parameter file of the node; an argument below that is given wins over it.",
+        "ROS parameter file of the node, or several with commas between them: a later one wins over those before it.",
     ),
+    "extra_params_file": ("", "Further parameter files, of the rig or its calibration: they win over params_file."),
     "model": ("", f"Fusion: a model folder (name or path), or max, average, laplacian. {FROM_FILE}"),
     "engine": ("", f"What runs the networks: auto, openvino, onnxruntime, torch, tensorrt. {FROM_FILE}"),
     "use_sim_time": ("", f"true: take the time from /clock, e.g. with ros2 bag play --clock. {FROM_FILE}"),
     "autostart": ("", f"false: leave configure and activate to a lifecycle manager. {FROM_FILE[:-1]}, else true."),
-    "log_level": ("info", "debug, info, warn, error or fatal."),
+    "log_level": (
+        "info",
+        f"debug, info, warn, error or fatal; with commas also LOGGER:=LEVEL, as info,{NODE}:=debug for the node alone.",
+    ),
+    "respawn": ("false", "true: start the node again when it ends by itself."),
+    "respawn_delay": ("2.0", "Seconds to wait before that."),
+    "enclave": ("", "SROS2 enclave of the process, as /fusion; empty for none (docs/security.md)."),
 }
 DDS_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 FLAGS = ("use_sim_time", "autostart")
 TEXTS = ("model", "engine")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+def flag(name: str, text: str) -> bool:
+    """Return what a flag says.
+
+    Raises:
+        ValueError: it is neither true nor false.
+    """
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{name}:={text}; allowed: true, false")
+    return text.lower() == "true"
 
 
 def given_parameters(value: dict[str, str]) -> dict[str, object]:
@@ -36,12 +57,21 @@ def given_parameters(value: dict[str, str]) -> dict[str, object]:
     Raises:
         ValueError: a flag is neither true nor false.
     """
-    flags = {name: value[name].lower() for name in FLAGS if value[name]}
-    for name, text in flags.items():
-        if text not in ("true", "false"):
-            raise ValueError(f"{name}:={value[name]}; allowed: true, false")
     texts: dict[str, object] = {name: value[name] for name in TEXTS if value[name]}
-    return {**texts, **{name: text == "true" for name, text in flags.items()}}
+    return {**texts, **{name: flag(name, value[name]) for name in FLAGS if value[name]}}
+
+
+def parameter_files(*lists: str) -> list[str]:
+    """Return the files of lists with commas between them, in the order in which ROS reads them.
+
+    Raises:
+        ValueError: one of them is missing; ROS would go on without it.
+    """
+    files = [file.strip() for texts in lists for file in texts.split(",") if file.strip()]
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        raise ValueError(f"no parameter file {', '.join(missing)}")
+    return files
 
 
 def names_autostart(params_file: str) -> bool:
@@ -55,10 +85,27 @@ def names_autostart(params_file: str) -> bool:
         if not isinstance(section, dict):
             continue
         parameters = section.get("ros__parameters")
-        if isinstance(parameters, dict) and "autostart" in parameters and name.endswith(("*", "irvf_fusion_node")):
+        if isinstance(parameters, dict) and "autostart" in parameters and name.endswith(("*", NODE)):
             return True
         sections += [(str(key), entry) for key, entry in section.items()]
     return False
+
+
+def log_arguments(text: str, namespace: str) -> list[str]:
+    """Return the ROS arguments for log levels; the node's own logger may be called by its name without namespace.
+
+    Raises:
+        ValueError: a level that is none.
+    """
+    arguments = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        logger, _, level = entry.rpartition(":=")
+        if level.lower() not in LOG_LEVELS:
+            raise ValueError(f"log_level:={text}: {level!r} is none; allowed: {', '.join(LOG_LEVELS)}")
+        if logger == NODE:
+            logger = ".".join([*filter(None, namespace.split("/")), NODE])
+        arguments += ["--log-level", f"{logger}:={level}" if logger else level]
+    return arguments
 
 
 def beside(image_topic: str) -> str:
@@ -69,29 +116,34 @@ def beside(image_topic: str) -> str:
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """Make the node of the arguments as they are when the launch runs."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    camera_info = value["rgb_camera_info_topic"] or beside(value["rgb_topic"])
+    files = parameter_files(value["params_file"], value["extra_params_file"])
     given = given_parameters(value)
-    if not names_autostart(value["params_file"]):
+    if not any(names_autostart(file) for file in files):
         given.setdefault("autostart", True)
     profile = PathJoinSubstitution([FindPackageShare("irvf"), "config", "fast_dds.xml"])
     # Humble keeps to this machine by a transport of its own, beside which those of a profile stay open to all.
     local = context.environment.get("ROS_LOCALHOST_ONLY") == "1"
     own = local or any(context.environment.get(name) for name in DDS_PROFILES)
+    enclave = ["--enclave", value["enclave"]] if value["enclave"] else []
     node = LifecycleNode(
         package="irvf",
-        executable="irvf_fusion_node",
-        name="irvf_fusion_node",
+        executable=NODE,
+        name=NODE,
         namespace=value["namespace"],
         output="screen",
         emulate_tty=True,
         additional_env={} if own else dict.fromkeys(DDS_PROFILES, profile),
-        parameters=[value["params_file"], *([given] if given else [])],
+        parameters=[*files, *([given] if given else [])],
         remappings=[
             ("thermal/image_raw", value["thermal_topic"]),
+            ("thermal/camera_info", value["thermal_camera_info_topic"] or beside(value["thermal_topic"])),
             ("rgb/image_raw", value["rgb_topic"]),
-            ("rgb/camera_info", camera_info),
+            ("rgb/camera_info", value["rgb_camera_info_topic"] or beside(value["rgb_topic"])),
         ],
-        arguments=["--ros-args", "--log-level", value["log_level"]],
+        arguments=["--ros-args", *log_arguments(value["log_level"], value["namespace"]), *enclave],
+        sigterm_timeout="35.0",  # the node gives an engine that hangs 30 seconds, launch by itself 5
+        respawn=flag("respawn", value["respawn"]),
+        respawn_delay=float(value["respawn_delay"]),
     )
     return [node]
 
