@@ -227,6 +227,8 @@ def _check_digests(path: Path, content: dict[str, Any]) -> None:
 def _file(folder: Path, key: str, name: object) -> Path:
     if not isinstance(name, str):
         raise ModelError(f"{folder / 'config.yaml'}: {key} must be the name of a file, not {name!r}")
+    if Path(name).name != name:
+        raise ModelError(f"{folder / 'config.yaml'}: {key} is {name!r}; it must name a file in that folder itself")
     if not (folder / name).is_file():
         raise ModelError(f"model {folder} lacks its file {name!r} ({key}); copy the whole model folder again")
     return folder / name

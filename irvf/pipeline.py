@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,7 +70,13 @@ class FusionPipeline:
         self._config = config
         self._prompts: PromptCache | None = None
         self._fusion = FUSION_METHODS.get(config.model) or self._load_fusion(load_model(config.model, "fusion"))
-        self._heads = load_heads(config.detector, config.segmentation, config.saliency, self._load_network)
+        self._heads = load_heads(
+            config.detector,
+            config.segmentation,
+            config.saliency,
+            self._load_network,
+            allow_pickle=config.allow_pickle,
+        )
         self._sparse = SparseDetection()
         self._thermal_range = ThermalRange()
         self._scratch = Scratch()
@@ -166,8 +173,11 @@ class FusionPipeline:
         names = {"detection": "detections", "segmentation": "segmentation", "saliency": "saliency"}
         return ("image", *(names[head] for head in instruction.task.heads if head not in missing))
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> float:
         """Run every network twice, so that the first VGA pair is as fast as the others: the second run captures graphs.
+
+        Returns:
+            Seconds that the second run took, one network after the other.
 
         Raises:
             EngineError: a network cannot run.
@@ -176,9 +186,12 @@ class FusionPipeline:
         plane = np.zeros(WARM_UP_SIZE, np.float32)
         if self._heads.detection:
             self._heads.detection.scale = live.detection_scale
+        started = 0.0
         for _ in range(2):
+            started = time.perf_counter()
             fuse_at_scale(self._fusion_under(read_instruction()), plane, plane, live.processing_scale)
             self._heads.warm_up(WARM_UP_SIZE)
+        return time.perf_counter() - started
 
     def fuse(self, pair: FramePair, instruction: Instruction) -> FusionResult:
         """Take one pair through all stages.

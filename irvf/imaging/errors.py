@@ -8,7 +8,8 @@ class FrameError(ValueError):
 
     Args:
         reason: short stable name to count it under: ``encoding``, ``size``, ``step``, ``truncated``,
-            ``layout``, ``not_finite``, ``conversion`` or ``registration``.
+            ``layout``, ``not_finite``, ``conversion``, ``registration``, ``camera_info``, ``radiometric``, and of
+            compressed images ``format`` and ``decode``.
         message: what is wrong, what is allowed and what to do.
 
     Attributes:

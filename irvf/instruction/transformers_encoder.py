@@ -47,7 +47,7 @@ class TransformersEncoder:
 
     Of a model with encoder and decoder, the encoder is taken. Of a text, the first
     :data:`irvf.instruction.encoder.MAX_TOKENS` tokens are read, fewer where the model takes fewer.
-    Weights keep the type in which they are stored.
+    Weights keep the type in which they are stored, and are read as safetensors alone: a pickle would run what is in it.
 
     Args:
         name: a folder as ``save_pretrained`` writes it, or with ``download`` a name on the Hugging Face hub.
@@ -69,9 +69,10 @@ class TransformersEncoder:
         from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (seconds to import)
 
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(name), local_files_only=not download)
+            options: dict[str, Any] = {"local_files_only": not download, "trust_remote_code": False}
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(name), **options)
             model: Any = AutoModel.from_pretrained(
-                str(name), local_files_only=not download, dtype="auto", attn_implementation="eager"
+                str(name), **options, use_safetensors=True, dtype="auto", attn_implementation="eager"
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]

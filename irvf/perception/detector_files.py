@@ -36,17 +36,17 @@ class _Found:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_detector(name: str, load_network: LoadNetwork) -> Detector:
+def load_detector(name: str, load_network: LoadNetwork, *, allow_pickle: bool = False) -> Detector:
     """Load a detector.
 
     Args:
         name: of or path to a model folder; path to an ONNX file, to an engine that TensorRT built (``.engine``,
-            ``.plan``), to a folder of ``transformers``, or to an ultralytics ``.pt``, whose loading runs code that is
-            in it. See ``docs/detectors.md``.
+            ``.plan``), to a folder of ``transformers``, or to an ultralytics ``.pt``. See ``docs/detectors.md``.
         load_network: makes an engine of an ONNX file.
+        allow_pickle: whether a ``.pt`` may be loaded, which runs whatever code is pickled in it.
 
     Raises:
-        ModelError: a file or folder is missing or malformed.
+        ModelError: a file or folder is missing or malformed, or a ``.pt`` is not allowed.
         EngineError: a network cannot be loaded or run.
         ValueError: a network of another form than those that are known, or no names for its classes.
     """
@@ -65,6 +65,12 @@ def load_detector(name: str, load_network: LoadNetwork) -> Detector:
     if not path.is_file():
         raise ModelError(f"no detector {name}: there is no such file")
     if kind in _ULTRALYTICS_FILES:
+        if not allow_pickle:
+            raise ModelError(
+                f"{path} is a pickle: to load it is to run whatever code is in it, with the rights of this process. "
+                "Export it once elsewhere with: yolo export model=FILE.pt format=onnx, and give the ONNX file; or, if "
+                "you trust its source as you trust a program, set the parameter allow_pickle: true"
+            )
         return _detector(_ultralytics_file(path), str(path))
     return _detector(_onnx(path, load_network) if kind == ".onnx" else _tensorrt_plan(path), str(path))
 

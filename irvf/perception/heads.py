@@ -81,7 +81,7 @@ def load_heads(
     """
     heads = Heads()
     if detector:
-        heads = replace(heads, detection=load_detector(detector, load_network))
+        heads = replace(heads, detection=load_detector(detector, load_network, allow_pickle=allow_pickle))
     if segmentation:
         model = load_model(segmentation, "segmentation")
         heads = replace(heads, segmentation=Segmenter(load_network(model.network), model.labels, model.input_size))

@@ -39,6 +39,7 @@ class TransformersNetwork:
             model, report = transformers.AutoModelForObjectDetection.from_pretrained(
                 str(folder),
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,

@@ -1,6 +1,7 @@
 """Detection networks of ``ultralytics``, where a user names a ``.pt`` file; an optional extra under AGPL-3.0.
 
-Loading such a file runs the code that is pickled in it: only files of a trusted source may be named.
+Loading such a file runs the code that is pickled in it: `detector_files.py` comes here only where that was allowed, and
+only files of a trusted source may be named.
 """
 
 from __future__ import annotations

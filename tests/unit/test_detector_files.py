@@ -146,8 +146,8 @@ class Loader:
         return self.engine.infer(inputs)
 
 
-def load(path, loader=None):
-    return load_detector(str(path), loader or Loader())
+def load(path, loader=None, **flags):
+    return load_detector(str(path), loader or Loader(), **flags)
 
 
 def corners(found):
@@ -305,9 +305,9 @@ def test_a_preprocessor_config_stretches_and_normalises(tmp_path):
 # What is refused, and how.
 
 
-def refusal(path, error=ValueError):
+def refusal(path, error=ValueError, **flags):
     with pytest.raises(error) as raised:
-        load(path)
+        load(path, **flags)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -416,12 +416,12 @@ def test_a_pt_file_is_read_as_its_network(tmp_path, monkeypatch):
     path = tmp_path / "own.pt"
     path.write_bytes(b"a network")
     try:
-        detector = load(path)
+        detector = load(path, allow_pickle=True)
         (found,) = detector.detect(RED)
         assert (found.label, found.score) == ("stair", pytest.approx(0.8, abs=1e-4))
         assert corners(found) == pytest.approx(IN_IMAGE)
         path.write_bytes(b"broken")
-        assert "Ran out of input" in refusal(path, ModelError)
+        assert "Ran out of input" in refusal(path, ModelError, allow_pickle=True)
     finally:
         sys.modules.pop("ultralytics", None)
 
@@ -466,7 +466,7 @@ def test_files_that_are_not_there_or_are_broken(tmp_path):
 def test_a_pt_file_without_ultralytics_says_what_to_install(tmp_path):
     path = tmp_path / "own.pt"
     path.write_bytes(b"never read")
-    message = refusal(path, ModelError)
+    message = refusal(path, ModelError, allow_pickle=True)
     assert "pip install ultralytics" in message
     assert "format=onnx" in message
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOORS = (
-    ("irvf.frames",),
+    ("irvf.frames", "irvf.paths"),
     ("irvf.imaging", "irvf.networks", "irvf.models", "irvf.bags"),
     ("irvf.engines", "irvf.perception", "irvf.instruction"),
     (

@@ -145,6 +145,8 @@ def test_another_kind_is_refused(models):
         ({"kind": "fusion"}, "onnx must be"),
         ({**FUSION, "onnx": 3}, "onnx must be"),
         ({**FUSION, "onnx": "other.onnx"}, "other.onnx"),
+        ({**FUSION, "onnx": "../mine/net.onnx"}, "in that folder itself"),
+        ({**FUSION, "onnx": "/etc/passwd"}, "in that folder itself"),
         ({**FUSION, "size_multiple": 0}, "size_multiple"),
         ({**FUSION, "digests": "e3b0"}, "digests must map"),
         ({**FUSION, "digests": {"lost.onnx": "e3b0"}}, "lost.onnx"),
