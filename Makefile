@@ -20,11 +20,11 @@ export DEMO_THERMAL_TOPIC := $(value THERMAL_TOPIC)
 export DEMO_RGB_TOPIC := $(value RGB_TOPIC)
 export DEMO_OUT := $(value OUT)
 
-.PHONY: help demo test lint format types unit ros env env-demo workspace clean
+.PHONY: help demo test lint format types unit ros faults soak fuzz env env-demo workspace clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
-	@echo "Variables: PYTHON (interpreter to start from), and for demo: BAG, INSTRUCTION, THERMAL_TOPIC, RGB_TOPIC, OUT"
+	@echo "Variables: PYTHON (interpreter to start from); for demo: BAG, INSTRUCTION, THERMAL_TOPIC, RGB_TOPIC, OUT; MINUTES, SECONDS"
 
 demo: env-demo  ## Render a bag (or take BAG=...), play it through the node, leave pictures and figures in out/demo
 	@set --; \
@@ -53,6 +53,19 @@ unit: env  ## Tests that need no ROS
 
 ros: env  ## Tests on real ROS 2, each file in a domain of its own
 	$(RUN) -m pytest tests/ros
+
+MINUTES ?=
+SECONDS ?= 120
+
+faults: env  ## The real node under random faults, MINUTES (10): out/faults.md
+	$(RUN) tests/faults/run.py --minutes $(or $(MINUTES),10) --report out/faults.md
+
+soak: env  ## The real node under load, MINUTES (30) at 30 Hz: out/soak
+	$(RUN) -m irvf.cli soak --minutes $(or $(MINUTES),30) --output out/soak
+
+fuzz: env  ## Mutated images, recordings, texts and parameters, SECONDS (120) each: out/fuzz.md
+	$(VENV) -m pip install -q -r requirements/fuzz.txt
+	$(RUN) tests/fuzz/run.py --seconds $(SECONDS) --report out/fuzz.md
 
 env:  ## Environment of the tests: .venv with torch and the test tools, interfaces in ros2_ws
 	@IRVF_ENVIRONMENT=off $(PYTHON) tools/environment.py test

@@ -26,7 +26,12 @@ from irvf_fusion_node.load_generator import OUTPUTS, RELIABILITIES, BenchError, 
 
 
 @contextmanager
-def _spinning(node: Node) -> Iterator[None]:
+def spinning(node: Node) -> Iterator[None]:
+    """Let a node hear, in a thread of its own, while the block lasts.
+
+    Raises:
+        BenchError: a callback raised.
+    """
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     faults: list[Exception] = []
@@ -60,7 +65,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         reliability=arguments.reliability,
         instructions=arguments.instructions,
     )
-    with _spinning(generator):
+    with spinning(generator):
         generator.wait_until_active(arguments.timeout)
         parameters = generator.parameters(arguments.timeout)
         unknown = [name for name in arguments.given if name not in parameters]

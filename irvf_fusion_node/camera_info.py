@@ -57,8 +57,9 @@ def fused_camera_info(info: CameraInfo, size: Size) -> CameraInfo:
     """Return the CameraInfo of the fused image, a message of its own.
 
     Where the camera's image has the size that its CameraInfo describes, nothing is changed: region of interest and
-    binning are the receiver's to read. Otherwise the driver, or something between, has resized the image without saying
-    so. Then height, width, K and P are made those of the image, and region and binning, which are in them, are empty.
+    binning are the receiver's to read, and so is a K of zeros, which marks a camera that is not calibrated. Otherwise
+    the driver, or something between, has resized the image without saying so. Then height, width, K and P are made
+    those of the image, and region and binning, which are in them, are empty.
 
     Args:
         info: of the RGB camera.
@@ -67,11 +68,12 @@ def fused_camera_info(info: CameraInfo, size: Size) -> CameraInfo:
     Raises:
         ValueError: the camera is not calibrated, or its calibration is not one of this image.
     """
-    _check(info)
+    _check_numbers(info)
     described = image_size(info)
     own: CameraInfo = copy.deepcopy(info)
     if described == tuple(size):
         return own
+    _check_calibrated(info)
     if math.prod(size) <= 0 or not _same_aspect(described, size):
         raise ValueError(
             f"camera_info describes an image of {described[1]} x {described[0]} pixels, the image is {size[1]} x "
@@ -94,7 +96,8 @@ def camera_model_numbers(info: CameraInfo) -> CameraNumbers:
     Raises:
         ValueError: the camera is not calibrated, or its numbers are none.
     """
-    _check(info)
+    _check_numbers(info)
+    _check_calibrated(info)
     height, width = image_size(info)
     x_offset, y_offset, window_height, window_width = _window(info)
     scale = (width / window_width, height / window_height)
@@ -104,15 +107,18 @@ def camera_model_numbers(info: CameraInfo) -> CameraNumbers:
     return CameraNumbers(height, width, matrix, info.distortion_model or "plumb_bob", distortion)
 
 
-def _check(info: CameraInfo) -> None:
+def _check_numbers(info: CameraInfo) -> None:
     if not all(math.isfinite(number) for number in (*info.k, *info.p, *info.r)):
         raise ValueError("K, R or P of camera_info hold numbers that are not finite: its driver has no calibration")
-    if info.k[0] == 0 or info.k[4] == 0:
-        raise ValueError("K of camera_info is 0, which marks a camera that is not calibrated")
     if len(info.d) > MAX_COEFFICIENTS:
         raise ValueError(f"D of camera_info has {len(info.d)} numbers; distortion models have up to {MAX_COEFFICIENTS}")
     if not all(math.isfinite(number) for number in info.d):
         raise ValueError("D of camera_info holds numbers that are not finite")
+
+
+def _check_calibrated(info: CameraInfo) -> None:
+    if info.k[0] == 0 or info.k[4] == 0:
+        raise ValueError("K of camera_info is 0, which marks a camera that is not calibrated")
 
 
 def _window(info: CameraInfo) -> tuple[int, int, int, int]:

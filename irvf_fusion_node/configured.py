@@ -23,6 +23,8 @@ from irvf_fusion_node.instructions import InstructionDesk
 from irvf_fusion_node.outputs import Outputs
 from irvf_fusion_node.watchdog import Watchdog
 
+_SLOWER = 10.0
+"""An inference hangs when it takes this many times as long as the one of the warm-up, at least."""
 _LEAST_MAKE_TIMEOUT = 30.0
 _MAKE_TIMES = 5.0
 
@@ -73,7 +75,7 @@ class Configured:
                 threads.callback(reader.close)
             self._reader = reader
             now = node.get_clock().now().to_msg()
-            pipeline.warm_up()
+            pair_time = pipeline.warm_up()
             took = time.monotonic() - started
             self.watchdog: Watchdog[FusionPipeline] = Watchdog(
                 pipeline,
@@ -81,13 +83,11 @@ class Configured:
                 self._make,
                 adopt=self._adopt,
                 on_event=on_engine_event,
-                patience=Patience(
-                    timeout=config.watchdog_timeout, make_timeout=max(_LEAST_MAKE_TIMEOUT, _MAKE_TIMES * took)
-                ),
+                patience=_patience(config.watchdog_timeout, pair_time, took),
             )
             threads.callback(self.watchdog.close, 1.0)
-            first = config.initial_instruction
-            self.desk = InstructionDesk(reader, lambda: self.pipeline, first, now, wait_for_pause)
+            first, watchdog = config.initial_instruction, self.watchdog
+            self.desk = InstructionDesk(reader, lambda: watchdog.current, first, now, wait_for_pause)
             threads.callback(self.desk.close, 1.0)
             self.outputs = Outputs(node, self.conversion, config.jpeg_quality)
             threads.pop_all()
@@ -152,6 +152,12 @@ class Configured:
         self.pipeline.close()
         self.outputs.close()
         return left
+
+
+def _patience(timeout: float, pair_time: float, make_time: float) -> Patience:
+    """Return how long things may take on this machine, of which the warm-up has shown how fast it is."""
+    make_timeout = max(_LEAST_MAKE_TIMEOUT, _MAKE_TIMES * make_time)
+    return Patience(timeout=max(timeout, _SLOWER * pair_time) if timeout else 0.0, make_timeout=make_timeout)
 
 
 def _instruction_reader(config: NodeConfig, pipeline: FusionPipeline) -> Interpreter | FallbackInterpreter:

@@ -7,25 +7,13 @@ no pair has been fused for :data:`STALE_AFTER`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from irvf_fusion_node.diagnostic_levels import ERROR, OK, STALE, WARN, SteadyLevel, Verdict
-from irvf_fusion_node.node_state import NodeState, RegistrationState, ThermalState
-from irvf_fusion_node.node_statistics import Snapshot, Statistics, StreamAccounts
-
-__all__ = [
-    "DiagnosticReporter",
-    "NodeState",
-    "RegistrationState",
-    "Snapshot",
-    "Statistics",
-    "StreamAccounts",
-    "ThermalState",
-    "diagnostic_statuses",
-]
+from irvf_fusion_node.node_state import NodeState
+from irvf_fusion_node.node_statistics import Snapshot
 
 STALL_AFTER = 2.0
 """Seconds without a fused pair after which an active node warns."""
@@ -74,11 +62,6 @@ class DiagnosticReporter:
             self._shown[part] = shown.level
             entries.append(_status(state, part, shown, values))
         return entries, changes
-
-
-def diagnostic_statuses(state: NodeState, snapshot: Snapshot) -> list[DiagnosticStatus]:
-    """Return the entries of one report that remembers nothing of those before."""
-    return DiagnosticReporter().report(state, snapshot, time.monotonic())[0]
 
 
 def _status(state: NodeState, part: str, verdict: Verdict, values: Values) -> DiagnosticStatus:

@@ -17,13 +17,12 @@ class Call(Generic[R]):
         work: what to do.
 
     Attributes:
-        ended: set once ``error`` or the result stands.
-        error: what the work raised; None where it did not.
+        ended: set once it is known what became of the work.
     """
 
     def __init__(self, work: Callable[[], R]) -> None:
         self.ended = threading.Event()
-        self.error: Exception | None = None
+        self._error: Exception | None = None
         self._result: list[R] = []
         self._work = work
         self._lock = threading.Lock()
@@ -34,13 +33,21 @@ class Call(Generic[R]):
         try:
             self._result.append(self._work())
         except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
-            self.error = error
+            self._error = error
         with self._lock:
             self.ended.set()
         on_return, self._on_return = self._on_return, None  # which may hold this call
         if on_return is not None:
             self._result.clear()
             on_return()
+
+    def take_error(self) -> Exception | None:
+        """Return what the work raised, None where it did not; the second time it is forgotten.
+
+        An error knows the frame that it was raised in, and that knows the call: kept, they would keep each other.
+        """
+        error, self._error = self._error, None
+        return error
 
     @property
     def result(self) -> R:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,8 @@ OUTPUTS = {
     "saliency": Image,
     "overlay": Image,
 }
-OUTCOMES = {FusionStatus.FUSED: "fused", FusionStatus.SUPERSEDED: "superseded", FusionStatus.REFUSED: "refused"}
+OUTCOMES = ("fused", "superseded", "refused", "rgb only", "thermal only")
+"""By their numbers in ``FusionStatus``."""
 _WARM_UP_HZ = 5.0
 _WARM_UP_PAIRS = 5
 _SETTLE_WITHIN = 10.0
@@ -119,7 +120,7 @@ class LoadGenerator(Node):
         self._next_probe = itertools.cycle(self._probes)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._on_second, clock=steady)
-        self._sentences = itertools.cycle(sentences())
+        self._sentences: Iterator[str] = itertools.cycle(sentences())
         self._asked: dict[str, int] = {}
         if instructions:
             self._instruct = self.create_publisher(String, f"{namespace}/instruction", _RELIABLE)

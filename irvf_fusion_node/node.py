@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,8 @@ class FusionNode(LifecycleNode):
             for left in self._configured.close(_STOP_TIMEOUT):
                 self.get_logger().error(left)
             self._configured = None
+        # Networks of hundreds of megabytes must not wait for a chance collection to break what holds them in circles.
+        gc.collect()
 
     def _destroy_answered(self, service: Service) -> None:
         """Give a service back once the calls that wait have been answered: rclpy raises of an answer without one."""

@@ -68,7 +68,7 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "autostart": ParameterSpec(
         default=False, meaning="Configure and activate at start, without a lifecycle manager.", at_start=True
     ),
-    "hardware_id": ParameterSpec("", "Of the rig, for the diagnostics. Empty: the node's name."),
+    "hardware_id": ParameterSpec("", "Of the rig, for the diagnostics. Empty: the node's name.", at_start=True),
     "model": ParameterSpec(
         _PIPELINE.model, "Fusion: a model folder (name or path), or one of the plain methods max, average, laplacian."
     ),
@@ -99,8 +99,8 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "watchdog.timeout": ParameterSpec(
         5.0,
-        "Seconds after which an inference counts as hung: its engine is restarted once, then another one runs. 0: "
-        "never.",
+        "Seconds after which an inference counts as hung, or ten times what the warm-up took, if that is more: its "
+        "engine is restarted once, then another one runs. 0: never.",
         low=0.0,
         high=600.0,
     ),
@@ -232,7 +232,7 @@ PARAMETERS: dict[str, ParameterSpec] = {
         "Distance in metres at which both images agree under camera_info; nearer and farther things show parallax.",
         live=True,
         low=0.01,
-        high=1e6,
+        high=10000.0,
     ),
     "registration.max_misalignment": ParameterSpec(
         8.0,

@@ -66,6 +66,8 @@ class Reporting:
         for level, text in changes:
             if level == DiagnosticStatus.OK:
                 self._node.get_logger().info(text)
+            elif level == DiagnosticStatus.ERROR:
+                self._node.get_logger().error(text)
             else:
                 self._node.get_logger().warning(text)
 
@@ -85,6 +87,7 @@ class Reporting:
         common = NodeState(
             name=self._node.get_fully_qualified_name(),
             lifecycle="active" if pairer else "inactive" if configured else "unconfigured",
+            hardware_id=self._node.get_parameter("hardware_id").value,
             activity=activity,
             problem=problem,
             streams=streams,
@@ -98,7 +101,6 @@ class Reporting:
         desk, pipeline = configured.desk, configured.pipeline
         return replace(
             common,
-            hardware_id=rig.config.hardware_id,
             model=pipeline.model_name,
             heads=configured.config.pipeline.heads,
             engine=pipeline.engine_description,

@@ -50,14 +50,14 @@ class Watchdog(Generic[P]):
         engines: Sequence[str],
         make: Callable[[str], P],
         *,
-        adopt: Callable[[P], None] = lambda _pipeline: None,
-        on_event: Callable[[Event], None] = lambda _event: None,
+        adopt: Callable[[P], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._engines = tuple(engines)
         self._make = make
-        self._adopt = adopt
-        self._on_event = on_event
+        self._adopt = adopt or _ignore
+        self._on_event = on_event or _ignore
         self._patience = patience or Patience()
         self._changed = threading.Condition(threading.RLock())
         self._unit = _Unit(pipeline, 0)
@@ -119,12 +119,16 @@ class Watchdog(Generic[P]):
         unit.thread.begin(call)
         if not call.ended.wait(self._patience.timeout or None) and self._give_up(unit, call):
             raise SupervisionError("engine.hung", f"inference took more than {self._patience.timeout:g} s")
-        if isinstance(call.error, EngineError):
-            self._count_error(unit, call.error)
-        if call.error is not None:
-            raise call.error
-        self._did_well(unit)
-        return call.result
+        error = call.take_error()
+        if error is None:
+            self._did_well(unit)
+            return call.result
+        if isinstance(error, EngineError):
+            self._count_error(unit, error)
+        try:
+            raise error
+        finally:
+            del error  # its traceback knows this frame: in a circle, they would keep the pipeline
 
     def close(self, timeout: float) -> bool:
         """Begin nothing anew; return whether all threads have ended within ``timeout`` seconds. May be called again."""
@@ -139,6 +143,8 @@ class Watchdog(Generic[P]):
         has_ended = unit.thread.join(max(0.0, limit - time.monotonic()))
         with self._changed:
             have_returned = self._changed.wait_for(lambda: not self._hung, max(0.0, limit - time.monotonic()))
+        # Whoever made this is often held by what it gave, and would stay in memory with all networks.
+        self._make, self._adopt, self._on_event = _closed, _ignore, _ignore
         return has_ended and have_returned and (mender is None or not mender.is_alive())
 
     # What a call shows
@@ -156,12 +162,12 @@ class Watchdog(Generic[P]):
         return True
 
     def _returned(self, call: Call[Any], unit: _Unit[P] | None = None) -> None:
-        """Take note that a call that was given up has come back, in its thread; its unit can be used again."""
-        is_well = not isinstance(call.error, EngineError)
+        """Take note that a call that was given up has come back, in its thread; its unit can be tried again."""
+        is_well = not isinstance(call.take_error(), EngineError)
         with self._changed:
             self._hung.discard(call)
             self._changed.notify_all()
-            if is_well and unit is self._unit:
+            if unit is self._unit:
                 self._is_out = False
         if is_well and unit is not None:
             self._did_well(unit)
@@ -266,8 +272,9 @@ class Watchdog(Generic[P]):
         if not call.ended.wait(timeout) and self._leave_behind(call):
             self._tell("not_made", f"engine {name} was not ready within {timeout:g} s")
             return None
-        if call.error is not None:
-            self._tell("not_made", f"engine {name} cannot be made: {str(call.error)[:300]}")
+        error = call.take_error()
+        if error is not None:
+            self._tell("not_made", f"engine {name} cannot be made: {str(error)[:300]}")
             return None
         return call.result
 
@@ -302,6 +309,14 @@ class Watchdog(Generic[P]):
             self._on_event(Event(kind, message))
         except Exception:
             _logger.exception("telling %r failed", message)
+
+
+def _closed(engine: str) -> Any:
+    raise EngineError(f"engine {engine} is not made any more: the watchdog is closed")
+
+
+def _ignore(_what: object) -> None:
+    pass
 
 
 @dataclass(frozen=True, eq=False)

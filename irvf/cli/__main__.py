@@ -7,7 +7,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("fuse", "explain", "instruct", "bag", "replay", "doctor", "train", "evaluate", "export", "bench")
+COMMANDS = (
+    *("fuse", "explain", "instruct", "bag", "replay", "calibrate", "doctor"),
+    *("train", "evaluate", "register", "export", "bench", "soak"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

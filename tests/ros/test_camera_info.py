@@ -111,7 +111,7 @@ def test_a_p_that_the_driver_leaves_empty_stays_empty():
     [
         ({}, (480, 640), "1280 x 720.*640 x 480"),
         ({}, (0, 0), "0 x 0"),
-        ({"k": [0.0] * 9}, (720, 1280), "not calibrated"),
+        ({"k": [0.0] * 9}, (360, 640), "not calibrated"),
         ({"k": [float("nan"), *K[1:]]}, (720, 1280), "finite"),
         ({"p": [float("inf"), *P[1:]]}, (720, 1280), "finite"),
         ({"d": [float("nan")]}, (720, 1280), "D of camera_info"),
@@ -124,3 +124,7 @@ def test_a_p_that_the_driver_leaves_empty_stays_empty():
 def test_a_calibration_that_is_none_of_this_image_is_refused(changes, size, reason):
     with pytest.raises(ValueError, match=reason):
         fused_camera_info(made(**changes), size)
+
+
+def test_an_uncalibrated_camera_is_passed_on_as_it_is():
+    assert fused_camera_info(made(k=[0.0] * 9), (720, 1280)) == made(k=[0.0] * 9)

@@ -168,7 +168,7 @@ def test_every_parameter_is_described_with_its_range_and_when_it_is_read(bench):
         assert descriptor.name == name
         assert len(descriptor.description) > 20
         assert ("Live." in descriptor.description) == spec.live
-        assert ("Read at configure." in descriptor.description) == (not spec.live and name != "autostart")
+        assert ("Read at configure." in descriptor.description) == (not spec.live and not spec.at_start)
         number = isinstance(spec.default, (int, float)) and not isinstance(spec.default, bool)
         assert bool(descriptor.floating_point_range or descriptor.integer_range) == number, name
 

@@ -178,15 +178,32 @@ def test_the_overlay_shows_what_the_task_found(seeing):
         assert (np.abs(overlay - fused)[100:140, 60:100].max(axis=2) > 10).all()
 
 
-def test_camera_info_of_another_size_is_not_passed_on(active):
+def calibration(height, width):
+    k = [500.0, 0.0, (width - 1) / 2, 0.0, 500.0, (height - 1) / 2, 0.0, 0.0, 1.0]
+    return CameraInfo(height=height, width=width, k=k, p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0])
+
+
+def test_camera_info_of_another_shape_is_not_passed_on(active):
     bench = active()
-    bench.camera_info.publish(CameraInfo(height=480, width=640))
+    bench.camera_info.publish(calibration(480, 600))
     for number in range(3):
         bench.fuse(START + number * PERIOD)
     assert bench.heard["camera_info"] == []
     said = bench.diagnostics()["input streams"].values["camera_info"]
-    assert "640 x 480" in said
+    assert "600 x 480" in said
     assert "128 x 96" in said
+
+
+def test_camera_info_of_an_image_that_was_scaled_is_scaled(active):
+    bench = active()
+    bench.camera_info.publish(calibration(480, 640))
+    for number in range(3):
+        bench.fuse(START + number * PERIOD)
+    info = bench.wait_for(lambda: bench.heard["camera_info"] and bench.heard["camera_info"][-1], "camera_info")
+    assert (info.height, info.width) == (96, 128)
+    # The middle of the image stays its middle, and everything is a fifth of the size.
+    np.testing.assert_allclose(info.k, [100, 0, 63.5, 0, 100, 47.5, 0, 0, 1])
+    np.testing.assert_allclose(info.p, [100, 0, 63.5, 0, 0, 100, 47.5, 0, 0, 0, 1, 0])
 
 
 def test_time_held_in_pairing_is_not_time_in_the_mailbox(active):
@@ -202,7 +219,7 @@ def test_status_tells_the_time_of_each_stage(active):
     bench = active()
     status = bench.fuse(START).status
     assert set(status.stages) == {
-        *("pairing", "wait", "decode", "thermal range", "register", "fuse", "color", "publish"),
+        *("pairing", "wait", "read", "decode", "thermal range", "register", "fuse", "color", "publish"),
     }
     assert all(duration >= 0 for duration in status.stage_ms)
     # The stages follow each other within the latency.

@@ -64,8 +64,9 @@ def fuse_when_it_can(bench, first=0, most=40):
         bench.send(warm_block(stamp), dark(stamp))
         status = bench.wait_for(lambda stamp=stamp: bench.status_of(stamp), "a status")
         if status.outcome == FusionStatus.FUSED:
+            fused = status.header.stamp
             return bench.wait_for(
-                lambda: next((m for m in bench.heard["image"] if m.header.stamp == status.header.stamp), None), "image"
+                lambda fused=fused: next((m for m in bench.heard["image"] if m.header.stamp == fused), None), "image"
             )
     raise AssertionError(status.message)
 
