@@ -48,7 +48,7 @@ class NodeConfig:
     transports: Mapping[Stream, str]
     max_gap: int  # ns
     max_wait: int  # ns
-    thermal_delay: int  # ns
+    delays: Mapping[Stream, int]  # ns by which stamps are late
     alone: frozenset[Stream]
     loss_after: int  # ns
     max_misalignment: float  # px
@@ -81,7 +81,7 @@ def node_config(values: Mapping[str, Any]) -> NodeConfig:
         transports={stream: values[f"{stream.value}.transport"] for stream in Stream},
         max_gap=nanoseconds("pairing.max_gap"),
         max_wait=nanoseconds("pairing.max_wait"),
-        thermal_delay=nanoseconds("pairing.thermal_delay"),
+        delays={stream: nanoseconds(f"pairing.{stream.value}_delay") for stream in Stream},
         alone=_ALONE[values["pairing.alone"]],
         loss_after=nanoseconds("pairing.loss_after"),
         max_misalignment=values["registration.max_misalignment"],

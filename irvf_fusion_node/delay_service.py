@@ -73,9 +73,11 @@ class DelayService:
         estimate: DelayEstimate = await answered
         self._estimation = None
         response.success, response.message = estimate.accepted, estimate.reason
-        response.thermal_delay, response.confidence = estimate.delay, estimate.confidence
+        # What was found is the difference of the two cameras' delays.
+        delay = estimate.delay + float(self._node.get_parameter("pairing.rgb_delay").value)
+        response.thermal_delay, response.confidence = delay, estimate.confidence
         if estimate.accepted and request.apply:
-            (result,) = self._node.set_parameters([Parameter("pairing.thermal_delay", value=estimate.delay)])
+            (result,) = self._node.set_parameters([Parameter("pairing.thermal_delay", value=delay)])
             if not result.successful:
                 response.success, response.message = False, f"{estimate.reason}; not applied: {result.reason}"
         return response

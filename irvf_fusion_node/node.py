@@ -185,7 +185,8 @@ class FusionNode(LifecycleNode):
         pairer: StampPairer[Arrived] = StampPairer(
             config.max_gap,
             max_wait=config.max_wait,
-            thermal_delay=config.thermal_delay,
+            thermal_delay=config.delays[Stream.THERMAL],
+            rgb_delay=config.delays[Stream.RGB],
             loss_after=config.loss_after,
             alone=config.alone,
         )
@@ -369,7 +370,8 @@ class FusionNode(LifecycleNode):
         if self._rig is not None:
             self._rig.apply(config)
         if self._active is not None:
-            self._active.pairer.set_delay(Stream.THERMAL, config.thermal_delay)
+            for stream, delay in config.delays.items():
+                self._active.pairer.set_delay(stream, delay)
 
     # Saying what happens
 

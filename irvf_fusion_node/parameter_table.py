@@ -290,8 +290,15 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "pairing.thermal_delay": ParameterSpec(
         0.0,
-        "Seconds by which thermal stamps are late against RGB stamps of the same moment. The service estimate_delay "
-        "finds it.",
+        "Seconds by which thermal stamps are late against the moment that they mean. The service estimate_delay finds "
+        "it.",
+        live=True,
+        low=-10.0,
+        high=10.0,
+    ),
+    "pairing.rgb_delay": ParameterSpec(
+        0.0,
+        "The same of the RGB camera. Pairing goes by the difference of the two.",
         live=True,
         low=-10.0,
         high=10.0,

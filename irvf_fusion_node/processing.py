@@ -9,6 +9,7 @@ from functools import partial
 
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from irvf.frames import FramePair, FusionResult, Source
 from irvf.imaging.errors import FrameError
@@ -16,6 +17,7 @@ from irvf.instruction.instruction import Instruction
 from irvf.pipeline import FusionPipeline
 from irvf_fusion_node.arrivals import Arrived
 from irvf_fusion_node.configured import Configured
+from irvf_fusion_node.conversions import ns_to_stamp
 from irvf_fusion_node.engine_health import SupervisionError
 from irvf_fusion_node.node_statistics import Statistics
 from irvf_fusion_node.pairing import Pair, Single, Stream
@@ -69,11 +71,11 @@ class Processor:
         decoded = time.monotonic_ns()
         result = self.last = configured.watchdog.run(work)
         publishing = time.monotonic_ns()
-        main = _main(item)
+        header = _header(item)
         camera = Stream.THERMAL if result.source is Source.THERMAL else Stream.RGB
         configured.outputs.publish_result(
             result,
-            main.header,
+            header,
             self._camera_infos.get(camera),
             partial(configured.pipeline.draw_overlay, result, instruction),
         )
@@ -134,7 +136,7 @@ class Processor:
         pipeline = self._configured.pipeline
         thermal = item.thermal if isinstance(item, Pair) else item.item if item.stream is Stream.THERMAL else None
         return FusionStatus(
-            header=_main(item).header,
+            header=_header(item),
             thermal_stamp=thermal.header.stamp if thermal else Time(),
             gap_ms=item.gap / 1e6 if isinstance(item, Pair) else 0.0,
             outcome=outcome,
@@ -147,9 +149,11 @@ class Processor:
         )
 
 
-def _main(item: Item) -> Arrived:
-    """Return the frame whose header the outputs have."""
-    return item.rgb if isinstance(item, Pair) else item.item
+def _header(item: Item) -> Header:
+    """Return the header that the outputs have: the RGB frame's, or that of a frame alone, by the RGB camera's clock."""
+    if isinstance(item, Pair):
+        return item.rgb.header
+    return Header(stamp=ns_to_stamp(item.stamp), frame_id=item.item.header.frame_id)
 
 
 def _arrival(item: Item) -> int:
