@@ -27,8 +27,8 @@ class ShutterState:
         frozen: the thermal image is not one of this moment: show the RGB image alone.
         since: seconds, in the time of the stamps, since when the thermal image has been the same.
         reason: ``repeated`` (the same pixels again and again, while the RGB image changes), ``blank`` (one value
-            everywhere), ``still`` (both images are the same again and again: a picture is replayed; not frozen), or
-            empty where the image moves.
+            everywhere for :data:`SHORTEST_FREEZE`, while the RGB image changes), ``still`` (both images are the same
+            again and again: a picture is replayed; not frozen), or empty where the image moves.
         resumed: the first image after a freeze: the camera has corrected itself, its values may have jumped.
     """
 
@@ -65,7 +65,7 @@ class ShutterWatch:
         self._began = 0
         self._rgb: Pixels | None = None
         self._rgb_changed = 0
-        self._was_frozen = False
+        self._was_frozen = self._was_blank = False
 
     def __call__(self, thermal: Frame, rgb: Frame) -> ShutterState:
         """Look at a pair, in the order of the stamps.
@@ -76,20 +76,22 @@ class ShutterWatch:
         """
         if self.freeze_after_s == 0:
             return ShutterState()
-        now, repeats = thermal.stamp, self._repeats(thermal)
+        now, blank = thermal.stamp, _is_blank(thermal.image)
+        repeats = self._repeats(thermal) or (blank and self._was_blank and now >= self._began)
         if not repeats:
             self._began = now
         seen = _sample(rgb.image)
         if self._rgb is None or not np.array_equal(seen, self._rgb):
             self._rgb, self._rgb_changed = seen.copy(), now
         since = (now - self._began) * 1e-9
+        # Half the time, as the first picture of a replay may still have been one of another RGB image.
+        moves = 0 <= now - self._rgb_changed < self.freeze_after_s / 2 * 1e9
         reason = ""
-        if _is_blank(thermal.image):
+        if blank and moves and since >= SHORTEST_FREEZE:
             reason = "blank"
         elif since >= self.freeze_after_s:
-            # Half the time, as the first picture of a replay may still have been one of another RGB image.
-            moves = 0 <= now - self._rgb_changed < self.freeze_after_s / 2 * 1e9
             reason = "repeated" if moves else "still"
+        self._was_blank = blank
         frozen = reason in ("blank", "repeated")
         resumed = self._was_frozen and not frozen and not repeats
         self._was_frozen = frozen or (self._was_frozen and not resumed)

@@ -88,12 +88,19 @@ def test_a_scene_at_rest_whose_noise_is_just_seen_is_not_frozen():
 
 
 @pytest.mark.parametrize("value", [0, 29000, 65535])
-def test_the_closed_shutter_itself_is_noticed_at_once(value):
+def test_the_closed_shutter_itself_is_noticed_sooner_than_a_repetition(value):
     blank = np.full((120, 160), value, np.uint16)
-    states = watch(ShutterWatch(), [0, 1, blank, blank, 2, 3], range(6))
-    assert [state.frozen for state in states] == [False, False, True, True, False, False]
-    assert states[2].reason == "blank"
-    assert [state.resumed for state in states] == [False, False, False, False, True, False]
+    drifting = [blank + (k % 2 if value < 65535 else 0) for k in range(15)]
+    states = watch(ShutterWatch(), [0, 1, *drifting, 2, 3], range(19))  # 30 images a second
+    frozen = [state.frozen for state in states]
+    assert frozen.index(True) == 2 + 6  # 0.2 s after the first of them
+    assert frozen == [False] * 8 + [True] * 9 + [False] * 2
+    assert states[8].reason == "blank"
+    assert [state.resumed for state in states].index(True) == 17
+
+
+def test_a_picture_of_one_value_is_none():
+    assert not watch(ShutterWatch(), [np.full((120, 160), 7, np.uint16)], range(1))[0].frozen
 
 
 def test_missing_pixels_do_not_hide_a_freeze():
