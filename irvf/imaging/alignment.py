@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import queue
@@ -28,7 +29,7 @@ from irvf.imaging.structure_matching import (
 Array = NDArray[np.float64]
 Size = tuple[int, int]
 View = Callable[[Size], tuple[Plane, Plane, Plane | None]]
-"""Renders a pair at a size: thermal plane and luma ``[h x w]``, and where the thermal camera looks (None: everywhere)."""
+"""Renders a pair at a size: thermal plane and luma ``[h x w]``, and where thermal reaches (None: everywhere)."""
 
 STATES = ("measuring", "aligned", "misaligned", "refused")
 
@@ -41,7 +42,7 @@ _LEAST_SPREAD = 0.02  # of a plane in 0..1, between its 2nd and 98th percentile
 _LEAST_TELLING = 0.2  # share of the blocks
 _LEAST_AGREEING = 0.7  # share of those
 _LEAST_GAIN = 0.5  # log likelihood per block
-_MOST_RIVAL = 0.9
+_MOST_RIVAL = 0.93
 _SETTLED_AFTER = 4  # estimates that confirm what is applied
 _CONFIRMS = 1.5  # px of misalignment
 _CONTRADICTS = 5.0  # px
@@ -166,6 +167,8 @@ class AlignmentEstimator:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="alignment", daemon=True)
             self._thread.start()
+            # A daemon that is within OpenCV when the interpreter ends would abort the process.
+            atexit.register(self.close)
         self._idle.clear()
         self._jobs.put((view, size))
         return True
@@ -178,6 +181,7 @@ class AlignmentEstimator:
         """End the thread, after the pair that it is looking at."""
         thread, self._thread = self._thread, None
         if thread is not None:
+            atexit.unregister(self.close)
             self._jobs.put(None)
             thread.join()
         self._idle.set()
@@ -198,7 +202,7 @@ class AlignmentEstimator:
             alignment = follower.look(view)
             if follower.homography is not before and self._on_update:
                 self._on_update(follower.homography, size)
-        except Exception as error:  # the stream goes on with what is applied, whatever an image did to the estimate
+        except Exception as error:  # noqa: BLE001 - whatever an image did to it, the stream goes on with what is applied
             _log.exception("alignment failed")
             self._alignment = replace(self._alignment, state="refused", reason=f"failed: {error}")
             return
@@ -287,10 +291,9 @@ class _Follower:
         if fit.rival > _MOST_RIVAL:
             return "another displacement fits nearly as well: the scene repeats itself"
         largest = float(np.abs(fit.displacement * self._scale).max())
-        if largest > self._config.limit * self._unit:
-            return (
-                f"a corner would move by {largest:.0f} px, beyond the limit of {self._config.limit * self._unit:.0f} px"
-            )
+        limit = self._config.limit * self._unit
+        if largest > limit:
+            return f"a corner would move by {largest:.0f} px, beyond the limit of {limit:.0f} px"
         return ""
 
     def _remains(self, found: Array) -> float:
@@ -306,11 +309,12 @@ class _Follower:
             return ""
         self._contradicted += 1
         if self._contradicted >= _GIVES_IN_AFTER:
+            # The cameras have moved: what was seen before is no evidence of how they stand now.
             self.settled, self._confirmed, self._contradicted = False, 0, 0
+            self._sum, self._pairs, self._independent = None, 0.0, 0.0
             return ""
-        return (
-            f"contradicts what earlier pairs showed by {remains:.1f} px; {self._contradicted} of {_GIVES_IN_AFTER} such"
-        )
+        count = f"{self._contradicted} of {_GIVES_IN_AFTER}"
+        return f"contradicts what earlier pairs showed by {remains:.1f} px; followed if it lasts ({count})"
 
     def _follow(self, found: Array) -> None:
         way = found - self._applied
@@ -323,7 +327,7 @@ class _Follower:
 
 
 def _flat(name: str, plane: Plane) -> str:
-    low, high = np.percentile(plane[::4, ::4], (2, 98))
+    low, high = np.percentile(plane.ravel()[::7], (2, 98))
     return f"the {name} image is nearly of one grey level" if high - low < _LEAST_SPREAD else ""
 
 

@@ -66,8 +66,8 @@ class _Lookup:
 class Registration:
     """Registers thermal planes to the RGB image.
 
-    A call is made from one thread. Where the misalignment is measured, :meth:`observe` gives the pairs to a thread of its
-    own, which also makes the lookup of a new correction; a call takes it up when it is complete.
+    A call is made from one thread. Where the misalignment is measured, :meth:`observe` gives the pairs to a thread of
+    its own, which also makes the lookup of a new correction; a call takes it up when it is complete.
 
     Args:
         method: ``none`` takes both fields of view as equal and resizes when the sizes differ; ``homography`` maps;
@@ -170,7 +170,7 @@ class Registration:
             self._estimator.close()
 
     def _correct(self, homography: Array, size: Size) -> None:
-        """Take up a correction, in the estimator's thread: the lookup is made here, and frames go on with the old one."""
+        """Make the lookup of a correction, in the estimator's thread; frames go on with the old one until then."""
         with self._changes:
             residual = _Residual(size, homography)
             self._lookup = self._make_lookup(self._thermal_size, size, residual)
@@ -206,7 +206,7 @@ class Registration:
             valid = np.ones(len(points), bool)
         elif self._homography is not None:
             _check_horizon(self._homography, thermal_size)
-            found, valid = homography_points(np.linalg.inv(self._homography), points)
+            found, valid = homography_points(_inverse(self._homography), points)
         else:
             if self._geometry is None:
                 raise FrameError(
@@ -225,7 +225,7 @@ class Registration:
         points = _pixels(size)
         valid = np.ones(len(points), bool)
         if residual is not None:
-            points, valid = homography_points(np.linalg.inv(residual.homography), points)
+            points, valid = homography_points(_inverse(residual.homography), points)
         found, inside = self._positions(points, thermal_size, size)
         inside &= valid
         if not inside.any():
@@ -249,6 +249,10 @@ class _View:
     map_y: Plane
     seen: Plane
     blur: float
+
+
+def _inverse(homography: Array) -> Array:
+    return np.asarray(np.linalg.inv(homography), np.float64)
 
 
 def _pixels(size: Size) -> Array:

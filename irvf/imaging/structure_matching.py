@@ -1,9 +1,9 @@
 """How a thermal plane lies against an RGB image's luma, by the directions of the edges that both show.
 
-An edge is bright on one side in thermal and on the other in RGB, or in one of them alone, so that grey levels say nothing
-across the two. The direction of an edge, modulo half a turn, is the same in both. It is taken as a vector of twice its
-angle (Granlund, "In search of a general picture processing operator", 1978), its length by local contrast. Blocks of the
-image are compared at every displacement within reach, and the homography is the one that the blocks agree on.
+An edge is bright on one side in thermal and on the other in RGB, or in one of them alone, so that grey levels say
+nothing across the two. The direction of an edge, modulo half a turn, is the same in both. It is taken as a vector of
+twice its angle (Granlund, "In search of a general picture processing operator", 1978), its length by local contrast.
+Blocks of the image are compared at every displacement within reach, and the homography is what the blocks agree on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _BLANK = 1e-4
 _EVIDENCE = 100.0  # half of the independent pixels in a block, for log likelihood = N / 2 rho^2
 _LEAST_ENERGY = 0.02  # of a block's structure, mean over its pixels, added to what correlation is normalised by
 _OUTLIERS = 0.2  # share of blocks that follow no homography: moving, near, or seen by one camera alone
-_RIVAL_WIDTH = 2.0
 _WIDTHS = (4.0, 2.5, 1.5, 1.0)  # by which agreement is loosened, coarse to fine
 
 
@@ -46,8 +45,8 @@ def structure(plane: Plane, seen: Plane | None = None) -> Plane:
         seen: ``[H x W]``, above 0.5 where the plane shows something; None for everywhere.
 
     Returns:
-        ``[H x W x 2]``: cosine and sine of twice the gradient's angle, times 0..1 by its local contrast, less the mean of
-        the surroundings.
+        ``[H x W x 2]``: cosine and sine of twice the gradient's angle, times 0..1 by its local contrast, less the mean
+        of the surroundings.
     """
     smooth = cv2.GaussianBlur(plane, (0, 0), 1.0)
     x, y = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) / 32, cv2.Scharr(smooth, cv2.CV_32F, 0, 1) / 32
@@ -66,7 +65,7 @@ def _told_apart(plane: Plane, seen: Plane | None) -> Plane:
     """Return 1 where there is an image: not at its rim, nor where it is blank, as a warp or a shutter leaves it."""
     square = np.ones((3, 3), np.uint8)
     blank = (cv2.dilate(plane, square) - cv2.erode(plane, square) < _BLANK).astype(np.uint8)
-    blank = cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    blank = np.asarray(cv2.morphologyEx(blank, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), np.uint8)
     if seen is not None:
         blank |= (seen <= 0.5).astype(np.uint8)
     blank[[0, -1]] = blank[:, [0, -1]] = 1
@@ -134,10 +133,8 @@ class Blocks:
 
     def homography(self, displacement: Array) -> Array:
         """Return the homography that moves the corners ``[4 x 2]`` by so much."""
-        moved = (self.corners + displacement).astype(np.float32)
-        return cast(
-            "Array", np.asarray(cv2.getPerspectiveTransform(self.corners.astype(np.float32), moved), np.float64)
-        )
+        corners, moved = self.corners.astype(np.float32), (self.corners + displacement).astype(np.float32)
+        return np.asarray(cv2.getPerspectiveTransform(corners, moved), np.float64)
 
     def moved(self, displacement: Array) -> Array:
         """Return the displacements ``[B x 2]`` of the blocks when the corners' are ``[4 x 2]``."""
@@ -175,8 +172,8 @@ def correlate(thermal: Plane, luma: Plane, blocks: Blocks) -> Correlation:
     """Compare structures ``[H x W x 2]`` block by block; displacements lead from RGB to thermal pixels."""
     half, reach = BLOCK // 2, blocks.reach
     pad = half + reach
-    thermal = cv2.copyMakeBorder(thermal, *(pad,) * 4, cv2.BORDER_CONSTANT)
-    luma = cv2.copyMakeBorder(luma, *(half,) * 4, cv2.BORDER_CONSTANT)
+    thermal = np.pad(thermal, ((pad, pad), (pad, pad), (0, 0)))
+    luma = np.pad(luma, ((half, half), (half, half), (0, 0)))
     energy = cv2.boxFilter(cv2.multiply(thermal, thermal), -1, (BLOCK, BLOCK), normalize=False).sum(-1)
     cross, thermal_energy, luma_energy = [], [], []
     side = 2 * reach + 1
@@ -218,7 +215,7 @@ class Fit:
         gain: log likelihood per block over that of no common displacement at all.
         agreeing: share of the blocks that tell displacements apart which agree with it.
         telling: number of such blocks.
-        rival: gain of the best shift, turn and scale far from this one, relative to this one's.
+        rival: correlation at the best shift, turn and scale far from this one, relative to this one's.
     """
 
     displacement: Array
@@ -251,15 +248,15 @@ def fit_homography(coefficient: Surfaces, pairs: float, blocks: Blocks, known: F
     values = _start(surfaces, blocks, precision)
     jacobian = (blocks.jacobian @ modes).reshape(-1, 8)
     field = known.unfitted**2 * np.exp(-0.5 * (blocks.distances / known.alike) ** 2)
-    field = np.kron(field, np.eye(2))
-    normal = precision
+    field = np.asarray(np.kron(field, np.eye(2)), np.float64)
+    normal: Array = precision
     for width in _WIDTHS:
         surfaces = _loosened(likelihood, width)
         slopes = _Slopes(surfaces, blocks.reach)
         for _ in range(4):
             moved = blocks.moved((modes @ values).reshape(4, 2))
             errors, covariance = slopes.peaks(moved)
-            weighted = np.linalg.solve(field + covariance, jacobian)
+            _, weighted = cv2.solve(field + covariance, jacobian, flags=cv2.DECOMP_CHOLESKY)
             normal = jacobian.T @ weighted + precision
             step = np.linalg.solve(normal, weighted.T @ errors.ravel() - precision @ values)
             values = values + 0.8 * step
@@ -276,7 +273,7 @@ def fit_homography(coefficient: Surfaces, pairs: float, blocks: Blocks, known: F
         float(at_fit.mean()),
         agreeing,
         int(telling.sum()),
-        _rival(likelihood, displacement, blocks),
+        _rival(coefficient, displacement, blocks),
     )
 
 
@@ -287,7 +284,7 @@ def _modes() -> Array:
 
 
 def _loosened(likelihood: Surfaces, width: float) -> Surfaces:
-    """Return each block's log likelihood over that of no knowledge, for displacements that agree to ``width`` pixels."""
+    """Return each block's log likelihood over that of no knowledge, for displacements right to ``width`` pixels."""
     blurred = np.stack([cv2.GaussianBlur(block, (0, 0), width, borderType=cv2.BORDER_CONSTANT) for block in likelihood])
     count = likelihood.shape[1] * likelihood.shape[2]
     return cast("Surfaces", np.log((1 - _OUTLIERS) * count * blurred + _OUTLIERS))
@@ -301,17 +298,20 @@ def _start(surfaces: Surfaces, blocks: Blocks, precision: Array) -> Array:
 
 
 def _scores(surfaces: Surfaces, blocks: Blocks) -> Array:
-    """Return the log likelihood of each candidate, summed over the blocks."""
+    """Return what the surfaces say of each candidate, summed over the blocks."""
     index = blocks.candidate_index
     return cast("Array", surfaces.reshape(len(surfaces), -1)[np.arange(len(surfaces)), index].sum(1))
 
 
-def _rival(likelihood: Surfaces, displacement: Array, blocks: Blocks) -> float:
-    """Return the score of the best candidate far from a fit, relative to the fit's."""
-    surfaces = _loosened(likelihood, _RIVAL_WIDTH)
-    at_fit = float(_sampled(surfaces, blocks.moved(displacement), blocks.reach).sum())
+def _rival(coefficient: Surfaces, displacement: Array, blocks: Blocks) -> float:
+    """Return the correlation of the best candidate far from a fit, relative to the fit's."""
+    # Candidates are some pixels apart, so that each takes the best of its neighbourhood.
+    square = np.ones((5, 5), np.uint8)
+    positive = np.maximum(coefficient, 0.0)
+    loose: Surfaces = np.stack([cv2.dilate(block, square) for block in positive]).astype(np.float32, copy=False)
+    at_fit = float(_sampled(loose, blocks.moved(displacement), blocks.reach).sum())
     far = np.abs(blocks.candidates - displacement.ravel()).mean(1) > blocks.reach / 3
-    return float(_scores(surfaces, blocks)[far].max() / max(at_fit, 1e-6)) if far.any() else 0.0
+    return float(_scores(loose, blocks)[far].max() / max(at_fit, 1e-6)) if far.any() else 0.0
 
 
 def _sampled(surfaces: NDArray[Any], at: Array, reach: int) -> Array:
