@@ -23,6 +23,7 @@ from irvf.imaging.errors import FrameError
 from irvf.imaging.registration import Registered, Registration
 from irvf.imaging.shutter import ShutterState, ShutterWatch
 from irvf.imaging.thermal import ThermalRange
+from irvf.imaging.thermal_cameras import find_camera
 from irvf.instruction.encoder import TextEncoder
 from irvf.instruction.instruction import Effect, Instruction
 from irvf.instruction.interpreters import default_interpreter, load_encoder
@@ -214,6 +215,8 @@ class FusionPipeline:
         with clock("thermal range"):
             _check_size(pair.thermal)
             self.shutter = shutter = stages.shutter(pair.thermal, pair.rgb)
+            if shutter.resumed:  # the camera has corrected itself: all values may have moved
+                self._thermal_range.restart()
             thermal = None if shutter.frozen else self._grey_levels(pair.thermal, stages.live)
         if thermal is None:
             alone = _Planes(luma, luma, luma, chroma)
@@ -388,8 +391,9 @@ class _Stages:
         self.live = live
         same = before if before is not None and _registers_alike(live, before.live) else None
         self.registration: Registration = same.registration if same else _registration(live)
-        same = before if before is not None and live.freeze_after_s == before.live.freeze_after_s else None
-        self.shutter: ShutterWatch = same.shutter if same else ShutterWatch(live.freeze_after_s)
+        freeze_after_s = live.freeze_after_s if find_camera(live.thermal_range.camera).shutter else 0.0
+        same = before if before is not None and before.shutter.freeze_after_s == freeze_after_s else None
+        self.shutter: ShutterWatch = same.shutter if same else ShutterWatch(freeze_after_s)
 
 
 def _registration(live: LiveConfig) -> Registration:

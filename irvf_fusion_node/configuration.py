@@ -131,6 +131,7 @@ def _live_config(values: Mapping[str, Any]) -> LiveConfig:
             plateau=values["thermal.plateau"],
             float_unit=values["thermal.float_unit"],
             repair_pixels=values["thermal.repair_pixels"],
+            dead_pixels=_dead_pixels(values["thermal.dead_pixels"]),
             destripe=values["thermal.destripe"],
         ),
         freeze_after_s=values["thermal.freeze_after"],
@@ -139,6 +140,11 @@ def _live_config(values: Mapping[str, Any]) -> LiveConfig:
         homography=tuple(values["registration.homography"]),
         monitors_alignment=values["registration.max_misalignment"] > 0,
     )
+
+
+def _dead_pixels(values: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    pixels = list(zip(values[::2], values[1::2], strict=True))
+    return () if pixels == [(-1, -1)] else tuple(pixels)
 
 
 def _rig_config(values: Mapping[str, Any]) -> RigConfig:

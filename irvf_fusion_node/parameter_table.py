@@ -159,8 +159,8 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "thermal.plateau": ParameterSpec(
         _RANGE.plateau,
-        "Share of the pixels that one of 256 parts of the range counts at most, under range plateau: 0.004 is a "
-        "straight line, 1 equalises fully.",
+        "Share of the pixels that one of 256 parts of the range counts at most, under range plateau: toward 0 a "
+        "straight line over the values that occur, 1 equalises fully.",
         live=True,
         low=0.0001,
         high=1.0,
@@ -171,6 +171,12 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "thermal.repair_pixels": ParameterSpec(
         _RANGE.repair_pixels, "Find dead and hot pixels over time and show their neighbours instead.", live=True
     ),
+    "thermal.dead_pixels": ParameterSpec(
+        [-1, -1],
+        "Pixels that are known to be dead: x, y, x, y, ...; repaired under repair_pixels. -1, -1 for none.",
+        live=True,
+        lengths=tuple(range(2, 2001, 2)),
+    ),
     "thermal.destripe": ParameterSpec(
         _RANGE.destripe,
         "Take away offsets of rows or columns. auto: as the camera needs it.",
@@ -180,7 +186,7 @@ PARAMETERS: dict[str, ParameterSpec] = {
     "thermal.freeze_after": ParameterSpec(
         _LIVE.freeze_after_s,
         "Seconds of the same thermal image again and again, while RGB changes, after which the shutter counts as "
-        "closed and the RGB image is published alone; 0.2 or more. 0: never.",
+        "closed and the RGB image is published alone; 0 for never, or 0.2 and more.",
         live=True,
         low=0.0,
         high=60.0,
@@ -335,7 +341,9 @@ def check_value(name: str, value: Any) -> str:
     if isinstance(spec.default, list):
         lengths = spec.lengths or (len(spec.default),)
         if len(value) not in lengths or not all(math.isfinite(entry) for entry in value):
-            allowed = " or ".join(map(str, lengths))
+            allowed = (
+                " or ".join(map(str, lengths)) if len(lengths) < 9 else f"{lengths[0]}, {lengths[1]}, ... {lengths[-1]}"
+            )
             return f"parameter {name!r} must be {allowed} finite numbers, not {list(value)[:12]}"
     elif isinstance(value, float) and not math.isfinite(value):
         return f"parameter {name!r} must be a finite number, not {value}"

@@ -31,6 +31,7 @@ MIN_COUNTS = 8.0
 
 _SAMPLES = 20_000  # pixels that the range is found from
 _SAMPLES_SEEN = 5_000  # of these, whose change is limited
+_MAX_REPAIRED = 1e30  # magnitude of floats beyond which differences overflow: these are no temperatures
 _FULL_SCALE = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}
 _AS_IT_IS = RadiometricScale(1.0, 0.0)
 _KELVIN = RadiometricScale(1.0, -273.15)
@@ -194,6 +195,8 @@ class ThermalRange:
     def _repaired(self, image: NDArray[Any], stamp: int) -> NDArray[Any]:
         if image.dtype.kind == "f":
             image = repair_not_finite(image)
+            if cv2.norm(image, cv2.NORM_INF) > _MAX_REPAIRED:
+                return image
         if self.config.repair_pixels:
             if self.config.dead_pixels != self._known_dead:
                 self._pixels, self._known_dead = PixelRepair(self.config.dead_pixels), self.config.dead_pixels

@@ -8,7 +8,7 @@ written to.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 
 import cv2
@@ -24,7 +24,7 @@ MAX_NOT_FINITE = 0.01
 OUTLIER = 8.0
 """Standard deviations of the noise by which a dead pixel differs from its neighbourhood at least."""
 SPREAD = 0.15
-"""Share of its contrast that a dead pixel leaves to its neighbours at most.
+"""Share of its contrast that a dead pixel leaves to its neighbours at most, to all but one.
 
 A real point is spread by the lens: the diffraction of 10 um light at f/1 alone is a pixel of 12 um wide, and the sides
 of the brightest pixel get a fifth of its contrast or more.
@@ -34,7 +34,7 @@ EVIDENCE = 6
 CHECK_EVERY_S = 0.2
 """Seconds between two searches for dead pixels."""
 MAX_DEAD = 0.01
-"""Share of the pixels that is repaired at most; more that stand out are a texture, or noise."""
+"""Share of the pixels that is repaired at most; more that stand out alone are a texture, or noise."""
 
 MAX_STRIPE = 3.0
 """Offset of a row or column that is taken away at most, in standard deviations of a pixel's noise."""
@@ -43,13 +43,14 @@ STRIPE_MEMORY_S = 1.0
 
 _REPAIR_RADIUS = 2
 _MAX_EVIDENCE = 4 * EVIDENCE
+_MAX_LOOKED_AT = 2000  # pixels that stand out, edges mostly, of which the strongest are looked at
 _BLOCKS, _SHORTEST_BLOCK = 32, 4  # of a column, that are compared with those of the next; rows of one
 _STRIPE_WINDOW = 9  # columns over which offsets are 0 on average: what is wider belongs to the scene
 _MIN_SHARE = 0.4  # of the blocks that must agree
 _FIFTH = 0.2533  # a fifth of normal noise is smaller than this, in standard deviations
 _GAUSS = 1.4826  # standard deviation of normal noise over the median of its magnitude
-_CROSS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 _AROUND = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)
+_RING = tuple((y, x) for y in range(-2, 3) for x in range(-2, 3) if max(abs(y), abs(x)) == 2)
 
 Thermal = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -58,9 +59,9 @@ Indices = NDArray[np.intp]
 class PixelRepair:
     """Finds dead, hot and stuck pixels over time, and shows the median of their neighbours instead.
 
-    A pixel is taken for one when it stands out of its neighbourhood alone, sharper than the lens can draw, and goes on
-    to do so while what lies around it changes: in a parked camera before an unchanging scene nothing is found, and a
-    distant lamp is not taken away. It is given up when it has stopped standing out.
+    A pixel is taken for one when it stands out of its neighbourhood alone or in a pair, sharper than the lens can draw,
+    and goes on to do so while what lies around it changes: in a parked camera before an unchanging scene nothing is
+    found, and a distant lamp is not taken away. It is given up when it has stopped standing out.
 
     Args:
         known: pixels that are dead anyway, ``(x, y)``; those outside the image are left out.
@@ -72,7 +73,8 @@ class PixelRepair:
         self._checked: int | None = None
         self._suspects: Indices = np.empty(0, np.intp)
         self._evidence: NDArray[np.int64] = np.empty(0, np.int64)
-        self._around: NDArray[np.float64] = np.empty(0)
+        self._around: NDArray[np.float32] = np.empty(0, np.float32)
+        self._always: Indices = np.empty(0, np.intp)
         self._dead: Indices = np.empty(0, np.intp)
         self._sources: Indices = np.empty((0, 0), np.intp)
 
@@ -104,35 +106,40 @@ class PixelRepair:
     def _start(self, size: tuple[int, ...]) -> None:
         height, width = size
         self._size, self._checked = size, None
-        self._suspects, self._evidence, self._around = np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0)
-        self._mark(np.array([y * width + x for x, y in self._known if 0 <= x < width and 0 <= y < height], np.intp))
+        self._suspects, self._evidence, self._around = (
+            np.empty(0, np.intp),
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+        )
+        inside = [y * width + x for x, y in self._known if 0 <= x < width and 0 <= y < height]
+        self._always = np.array(inside, np.intp)
+        self._mark(self._always)
 
     def _search(self, image: Thermal) -> None:
         """Gather evidence from one frame."""
-        if min(self._size) < 3:
+        if min(self._size) < 5:
             return
-        median = cast("Thermal", cv2.medianBlur(image, 3))
-        contrast = cast("Thermal", cv2.absdiff(image, median))
+        contrast = cv2.absdiff(image, cast("Thermal", cv2.medianBlur(image, 3)))
         noise = max(_GAUSS * float(np.median(contrast[::4, ::4])), _quantum(image))
         found = np.flatnonzero(contrast > OUTLIER * noise)
+        if found.size > _MAX_LOOKED_AT:
+            found = found[np.argpartition(contrast.ravel()[found], -_MAX_LOOKED_AT)[-_MAX_LOOKED_AT:]]
+        found = found[_alone(image, found, OUTLIER * noise)]
         if found.size > MAX_DEAD * image.size:
             return
-        found = found[_alone(image, median, found)]
-        around = median.ravel()[self._suspects].astype(np.float64)
-        still = np.isin(self._suspects, found)
-        changed = np.abs(around - self._around) > 4 * noise
+        around = _background(image, self._suspects)
+        still = np.isin(self._suspects, found, kind="sort")
+        changed = np.abs(around - self._around) > 3 * noise
         self._around = np.where(changed, around, self._around)
         self._evidence = np.where(still, self._evidence + changed, self._evidence - 1).clip(max=_MAX_EVIDENCE)
-        new = np.setdiff1d(found, self._suspects)
+        new = found[np.isin(found, self._suspects, invert=True, kind="sort")]
         keep = self._evidence >= 0
         self._suspects = np.concatenate((self._suspects[keep], new))
         self._evidence = np.concatenate((self._evidence[keep], np.zeros(new.size, np.int64)))
-        self._around = np.concatenate((self._around[keep], median.ravel()[new].astype(np.float64)))
+        self._around = np.concatenate((self._around[keep], _background(image, new)))
         # Once dead, a pixel stays it until all evidence is gone.
-        dead = (self._evidence >= EVIDENCE) | (np.isin(self._suspects, self._dead) & (self._evidence > 0))
-        width = self._size[1]
-        known = [y * width + x for x, y in self._known if 0 <= x < width and 0 <= y < self._size[0]]
-        self._mark(np.union1d(self._suspects[dead], np.array(known, np.intp)))
+        dead = (self._evidence >= EVIDENCE) | (np.isin(self._suspects, self._dead, kind="sort") & (self._evidence > 0))
+        self._mark(np.union1d(self._suspects[dead], self._always))
 
     def _mark(self, dead: Indices) -> None:
         """Take these pixels for dead."""
@@ -221,22 +228,37 @@ def _quantum(image: Thermal) -> float:
     return 0.5 if image.dtype.kind == "u" else 1e-3
 
 
-def _near(pixels: Indices, size: tuple[int, ...], steps: Iterable[tuple[int, int]]) -> Indices:
-    """Return the neighbours of pixels, ``[n x steps]``; beyond the border, the ones on it."""
+def _near(pixels: Indices, size: tuple[int, ...]) -> Indices:
+    """Return the neighbours of pixels, ``[n x 8]``; beyond the border, those on it."""
     rows, columns = np.divmod(pixels, size[1])
     return np.stack(
-        [np.clip(rows + y, 0, size[0] - 1) * size[1] + np.clip(columns + x, 0, size[1] - 1) for y, x in steps], axis=1
+        [np.clip(rows + y, 0, size[0] - 1) * size[1] + np.clip(columns + x, 0, size[1] - 1) for y, x in _AROUND], axis=1
     )
 
 
-def _alone(image: Thermal, median: Thermal, pixels: Indices) -> NDArray[np.bool_]:
-    """Say which pixels leave less of their contrast to at least two sides than a lens would."""
-    if not pixels.size:
-        return np.empty(0, np.bool_)
-    around = median[np.divmod(pixels, image.shape[1])].astype(np.float64)
-    contrast = image[np.divmod(pixels, image.shape[1])] - around
-    sides = image[np.divmod(_near(pixels, image.shape, _CROSS), image.shape[1])] - around[:, None]
-    alone: NDArray[np.bool_] = np.partition(sides / contrast[:, None], 1, axis=1)[:, 1] < SPREAD
+def _gather(image: Thermal, pixels: Indices, steps: Sequence[tuple[int, int]]) -> Plane:
+    """Return the values beside pixels, ``[n x steps]``, up to two away; beyond the border, those that it mirrors."""
+    width = image.shape[1] + 4
+    bordered = cv2.copyMakeBorder(image, 2, 2, 2, 2, cv2.BORDER_REFLECT_101).ravel()
+    rows, columns = np.divmod(pixels, image.shape[1])
+    places = (rows + 2) * width + columns + 2
+    beside: Plane = bordered[places[:, None] + np.array([y * width + x for y, x in steps])].astype(np.float32)
+    return beside
+
+
+def _background(image: Thermal, pixels: Indices) -> NDArray[np.float32]:
+    """Return the median of the ring around each pixel's neighbours: a lens spreads no point as far."""
+    ring = np.sort(_gather(image, pixels, _RING), axis=1)
+    return cast("NDArray[np.float32]", ring[:, len(_RING) // 2 - 1 : len(_RING) // 2 + 1].mean(axis=1))
+
+
+def _alone(image: Thermal, pixels: Indices, least: float) -> NDArray[np.bool_]:
+    """Say which pixels leave less of their contrast to what surrounds them than a lens would, but for one neighbour."""
+    level = _background(image, pixels)
+    contrast = _gather(image, pixels, ((0, 0),))[:, 0] - level
+    around = (_gather(image, pixels, _AROUND) - level[:, None]) * np.sign(contrast)[:, None]
+    second = np.sort(around, axis=1)[:, -2]
+    alone: NDArray[np.bool_] = (np.abs(contrast) > least) & (second < SPREAD * np.abs(contrast))
     return alone
 
 
@@ -244,15 +266,14 @@ def _sources(dead: Indices, size: tuple[int, ...]) -> Indices:
     """Return for each dead pixel the neighbours to repair it from; where all are dead too, it keeps its value."""
     if not dead.size:
         return np.empty((0, 0), np.intp)
-    near = _near(dead, size, _AROUND)
-    good = np.isin(near, dead, invert=True)
-    first = np.where(good.any(axis=1), near[np.arange(dead.size), good.argmax(axis=1)], dead)
+    near = _near(dead, size)
+    good = np.isin(near, dead, invert=True, kind="sort")
     # The median of neighbours, each taken as often as it fits into the row, is that of the good ones or next to it.
     order = np.argsort(~good, axis=1, kind="stable")
     near = np.take_along_axis(near, order, axis=1)
     count = np.maximum(good.sum(axis=1), 1)
     near = np.take_along_axis(near, np.arange(near.shape[1]) % count[:, None], axis=1)
-    return np.where(good.any(axis=1, keepdims=True), near, first[:, None])
+    return np.where(good.any(axis=1, keepdims=True), near, dead[:, None])
 
 
 def _offsets(image: Thermal, lines: str) -> Plane:

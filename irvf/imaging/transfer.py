@@ -190,7 +190,7 @@ class Equalised:
         # A count can be many bins wide, and what lies between two counts belongs to both.
         box = max(_SMOOTHING, 2 * round(resolution / width / 2) + 1)
         density = cast("Values", cv2.blur(density[None], (box, 1), borderType=cv2.BORDER_REFLECT))[0]
-        occupied = np.count_nonzero(density > _OCCUPIED * width / limits.span)
+        occupied = np.count_nonzero(density > _OCCUPIED * min(width / limits.span, 1.0))
         counted = np.minimum(density, plateau * 256 / occupied)
         edges = room.low + width * np.arange(BINS + 1)
         linear = np.diff(np.clip((edges - limits.low) / limits.span, 0.0, 1.0))
@@ -251,9 +251,17 @@ def _knots(room: Limits) -> Values:
 
 def _room(limits: Limits, before: Equalised | None) -> Limits:
     """Return what the knots are laid over: where they were, as long as it fits what has been and what is shown."""
-    if before is not None:
-        limits = limits.and_also(before.limits)
-        room = before.room
-        if room.low <= limits.low and limits.high <= room.high and room.span <= _MAX_ROOM * limits.span:
-            return room
+    if before is None:
+        return _with_margin(limits)
+    room, needed = before.room, limits.and_also(before.limits)
+    if not (room.low <= needed.low and needed.high <= room.high):
+        return _with_margin(needed)
+    smaller = _with_margin(needed)
+    # What lies beyond the new ends gets their levels: they are drawn in once that changes next to nothing.
+    ends = np.interp((smaller.low, smaller.high), _knots(room), before.levels)
+    flat = max(ends[0] - before.levels[0], before.levels[-1] - ends[1]) < MAX_STEP / 4
+    return smaller if room.span > _MAX_ROOM * needed.span and flat else room
+
+
+def _with_margin(limits: Limits) -> Limits:
     return Limits(limits.low - _MARGIN * limits.span, limits.high + _MARGIN * limits.span)

@@ -62,10 +62,15 @@ def test_what_enters_and_leaves_does_not_change_the_background_at_once(mode, kin
 
 @pytest.mark.parametrize("mode", ["percentile", "plateau"])
 def test_no_value_of_the_scene_changes_its_level_faster(mode):
+    def scene(k):
+        celsius = street(0, 120 if 10 <= k < 50 else None, noise=0)
+        celsius[40:43, -10:] = 60  # a lamp, too small for the range to be laid for it
+        return as_frame(celsius, "float", k / 30)
+
     thermal_range = ThermalRange(ThermalRangeConfig(mode=mode))
-    last = thermal_range(as_frame(street(0, noise=0), "float", 0))
-    for k in range(1, 90):
-        plane = thermal_range(as_frame(street(0, 120 if 10 <= k < 50 else None, noise=0), "float", k / 30))
+    last = thermal_range(scene(0))
+    for k in range(1, 120):
+        plane = thermal_range(scene(k))
         assert np.abs(plane - last)[BACKGROUND].max() < BAR
         last = plane
 
@@ -190,3 +195,17 @@ def test_plateau_shows_a_person_far_brighter_than_the_street():
     celsius[30:60, 50:56] = 28  # 1.5 % of the pixels
     plane = ThermalRange(ThermalRangeConfig(mode="plateau"))(as_frame(celsius, "16 bit", 0))
     assert plane[30:60, 50:56].min() > np.percentile(plane[:, 60:], 95) + 0.15
+
+
+@pytest.mark.parametrize("mode", ["percentile", "plateau"])
+def test_no_float_breaks_the_range(mode):
+    config = ThermalRangeConfig(mode=mode, repair_pixels=True, destripe="both")
+    thermal_range, rng = ThermalRange(config), np.random.default_rng(0)
+    for k, scale in enumerate((1e-30, 20.0, 3e38, 20.0, 1e30, 3e38, 1.0)):
+        image = (rng.uniform(-1, 1, (40, 50)) * scale).astype(np.float32)
+        image[0, 0] = 3.4e38
+        plane = thermal_range(Frame(image, "32FC1", k * SECOND // 30))
+        assert plane.dtype == np.float32
+        assert np.isfinite(plane).all()
+        assert plane.min() >= 0
+        assert plane.max() <= 1

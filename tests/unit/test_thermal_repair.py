@@ -62,11 +62,14 @@ def test_a_healthy_camera_keeps_every_pixel(world):
     assert repair.dead == ()
 
 
-def test_lamps_before_a_parked_camera_are_kept(world):
+def test_lamps_before_a_parked_camera_are_kept():
     # For two minutes: the scene cools by 3 degrees meanwhile, so that what surrounds the lamps does change.
-    repair = PixelRepair()
+    repair, rng = PixelRepair(), np.random.default_rng(0)
+    celsius = np.full((HEIGHT, WIDTH), 10.0)
+    celsius[rng.integers(2, HEIGHT - 2, 5), rng.integers(2, WIDTH - 2, 5)] += 40
+    lamps = cv2.GaussianBlur(celsius, (0, 0), THERMAL_BLUR_PX)
     for k in range(240):
-        celsius = world[:, 40 : 40 + WIDTH] - 3 * k / 240 + np.random.default_rng(k).normal(0, NOISE, (HEIGHT, WIDTH))
+        celsius = lamps - 3 * k / 240 + rng.normal(0, NOISE, lamps.shape)
         counts = np.round((celsius + 273.15) * 100).astype(np.uint16)
         np.testing.assert_array_equal(repair(counts, k * SECOND // 2), counts)
 
@@ -174,6 +177,16 @@ def test_edges_and_people_change_by_less_than_the_noise(striped):
     assert wrong[gradient > 2].mean() < NOISE / 2
     assert wrong[warmest].mean() < NOISE / 2
     assert wrong.max() < 3 * NOISE
+
+
+def test_a_pole_along_the_whole_column_changes_by_a_few_times_the_noise_at_most():
+    rng = np.random.default_rng(0)
+    for contrast in (0.3, 2.0):
+        celsius = 10 + rng.normal(0, NOISE, (256, 320))
+        celsius[:, 100:102] += contrast
+        counts = np.round((celsius + 273.15) * 100).astype(np.uint16)
+        taken = (counts - Destriping()(counts, 0, ("columns",))) * 0.01
+        assert np.abs(taken).max() < 3.5 * NOISE
 
 
 def test_offsets_of_rows_are_taken_away_frame_by_frame(striped):
