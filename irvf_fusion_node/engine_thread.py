@@ -38,7 +38,6 @@ class Call(Generic[R]):
             self.ended.set()
         on_return, self._on_return = self._on_return, None  # which may hold this call
         if on_return is not None:
-            self._result.clear()
             on_return()
 
     def take_error(self) -> Exception | None:
