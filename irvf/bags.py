@@ -16,6 +16,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
+_CAMERA_TYPES = (
+    IMAGE_TYPE,
+    *("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/RegionOfInterest"),
+    *("std_msgs/msg/Header", "builtin_interfaces/msg/Time"),
+)
 _SUFFIXES = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
 _VERSION: Literal[8] = 8
 """Of the metadata: the newest that Humble, Iron and Jazzy all read."""
@@ -39,6 +44,7 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
+        _check_definitions(reader)
     except Exception as error:  # damaged files end in errors of many libraries
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BagError(f"{path} cannot be read as a rosbag2: {reason}") from error
@@ -84,6 +90,15 @@ def read_message(reader: AnyReader, connection: Connection, data: bytes) -> Any:
         return reader.deserialize(data, connection.msgtype)
     except Exception as error:  # as above
         raise _damaged(reader, error) from error
+
+
+def _check_definitions(reader: AnyReader) -> None:
+    """See that the types of cameras have the fields in the recording that they have in every ROS 2."""
+    known, own = get_typestore(Stores.ROS2_JAZZY).fielddefs, reader.typestore.fielddefs
+    for kind in _CAMERA_TYPES:
+        if kind in own and [name for name, _ in own[kind][1]] != [name for name, _ in known[kind][1]]:
+            raise ValueError(f"{kind} is defined in it in another way than ROS 2 defines it")
+    _ = reader.topics  # sorts names that a damaged file may lack
 
 
 def _damaged(reader: AnyReader, error: Exception) -> BagError:

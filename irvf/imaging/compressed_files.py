@@ -25,7 +25,12 @@ _END_WITHIN = 1 << 16
 """Cameras fill up their buffers behind the end of a JPEG."""
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, coded by Huffman
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+_MOST_CHUNKS = 16_384
+"""64 MiB in the smallest pieces that encoders write, 4 KiB."""
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 6: 4}
+_TIFF_RATIOS = {1: 1.0, 5: 1400.0, 8: 1040.0, 32946: 1040.0, 32773: 64.0}
+"""Bytes that one byte of a strip can become at most: uncompressed, LZW, deflate by its two numbers, PackBits."""
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 
 
@@ -109,9 +114,28 @@ def _png(data: memoryview) -> FileHeader:
             f"PNG of colour type {kind} with {bits} bits; grey with 8 or 16, and colours, with alpha or a palette, "
             "with 8 are read",
         )
-    if b"IEND" not in bytes(data[-_END_WITHIN:]):
-        raise FrameError("truncated", f"PNG of {len(data)} bytes lacks its end")
+    _walk_png(data)
     return FileHeader("png", height, width, channels, bits)
+
+
+def _walk_png(data: memoryview) -> None:
+    """See that each chunk lies within the file, up to its end: OpenCV allocates what a chunk says of its length."""
+    position, has_pixels = 8, False
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > len(data):
+            raise FrameError("truncated", f"PNG of {len(data)} bytes lacks its end")
+        length, name = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if position > len(data):
+            raise FrameError("truncated", f"PNG of {len(data)} bytes, whose chunk {name!r} ends at byte {position}")
+        if name == b"IEND":
+            if not has_pixels:
+                raise FrameError("format", "PNG without pixels")
+            return
+        if name in _ANIMATION:
+            raise FrameError("format", "animated PNG; single pictures are read")
+        has_pixels = has_pixels or name == b"IDAT"
+    raise FrameError("format", f"PNG with more than {_MOST_CHUNKS} chunks")
 
 
 def _tiff(data: memoryview, order: str) -> FileHeader:
@@ -143,6 +167,13 @@ def _tiff(data: memoryview, order: str) -> FileHeader:
     end = max(start + count for start, count in zip(starts, counts, strict=True))
     if end > len(data):
         raise FrameError("truncated", f"TIFF of {len(data)} bytes, whose last strip ends at byte {end}")
+    ratio = _TIFF_RATIOS.get(one(259, 1))
+    if ratio is None:
+        raise FrameError("format", f"TIFF of compression {one(259, 1)}; none, LZW, deflate and PackBits are read")
+    decoded = width * height * channels * bits // 8
+    too_large = max(width, height) > MAX_SIDE  # which is said by whoever asks
+    if sum(counts) * ratio < decoded and not too_large:  # libtiff would fill up the rest
+        raise FrameError("truncated", f"TIFF whose strips of {sum(counts)} bytes cannot hold {decoded} bytes of pixels")
     return FileHeader("tiff", height, width, channels, bits, is_float=kind == 3)
 
 

@@ -67,6 +67,17 @@ def test_the_street_is_played_forth_and_back():
     assert stamp_to_ns(rgb.header.stamp) == 0
 
 
+@pytest.mark.parametrize(
+    ("thermal_size", "rgb_size"), [((640, 480), (640, 480)), ((64, 48), (32, 24)), ((16, 12), (16, 12))]
+)
+def test_no_picture_is_played_twice_in_a_row(thermal_size, rgb_size):
+    # Two equal thermal pictures are what a closed shutter looks like.
+    messages = street_messages(thermal_size, rgb_size)
+    for before, after in zip(messages, messages[1:] + messages[:1], strict=True):
+        pictures = [deserialize_message(pair[0], Image).data.tobytes() for pair in (before, after)]
+        assert pictures[0] != pictures[1]
+
+
 def test_the_counts_of_the_real_node_agree(tmp_path):
     # Longer than the second between two service calls.
     arguments = ("--size", "128x96", "--thermal-size", "64x48", "--rates", "20", "10", "--seconds", "2")

@@ -128,7 +128,7 @@ def test_one_stream_without_the_other_is_said_and_harms_nothing(active, alone):
     assert account["dropped.no_partner"] + account["dropped.overflow"] == 40
     assert bench.heard["status"] == []
     known = len(bench.heard["diagnostics"])
-    for number in range(41, 91):
+    for number in range(41, 111):
         bench.send_pair(START + number * PERIOD)
         time.sleep(0.1)
     levels = [

@@ -280,3 +280,45 @@ def test_the_fused_image_in_jpeg_is_what_any_viewer_reads():
 def test_what_cannot_be_compressed_is_named(make, arguments, named):
     with pytest.raises(ValueError, match=named):
         make(*arguments)
+
+
+def png_chunk(name, content=b"", length=None):
+    size = len(content) if length is None else length
+    return struct.pack(">I", size) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+PNG_HEADER = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 12, 9, 8, 0, 0, 0, 0))
+PNG_PIXELS = png_chunk(b"IDAT", zlib.compress(bytes(13 * 9)))
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        (png_chunk(b"tEXt", length=0xFFFFFFF0) + PNG_PIXELS + png_chunk(b"IEND"), "truncated"),
+        (PNG_PIXELS + png_chunk(b"zzzz", length=0x6D000000) + png_chunk(b"IEND"), "truncated"),
+        (png_chunk(b"IDAT", length=0x7FFFFFFF) + png_chunk(b"IEND"), "truncated"),
+        (PNG_PIXELS, "truncated"),
+        (png_chunk(b"IEND"), "format"),
+        (png_chunk(b"acTL", bytes(8)) + PNG_PIXELS + png_chunk(b"IEND"), "format"),
+    ],
+)
+def test_a_png_whose_chunks_lie_about_their_length_is_not_decoded(rest, reason):
+    # OpenCV 5 allocates the length that a chunk says of itself: 4 GB for 81 bytes.
+    with pytest.raises(FrameError) as raised:
+        check_compressed(SimpleNamespace(format="png", data=PNG_HEADER + rest))
+    assert raised.value.reason == reason
+
+
+def test_the_same_png_told_truly_is_decoded():
+    whole = PNG_HEADER + png_chunk(b"tEXt", b"Comment\0fine") + PNG_PIXELS + png_chunk(b"IEND")
+    assert decode_compressed(SimpleNamespace(format="png", data=whole))[0].shape == (9, 12)
+
+
+@pytest.mark.parametrize("compression", [5, 8, 32773, 7])
+def test_a_tiff_that_cannot_hold_its_pixels_is_not_decoded(compression):
+    tags = [(256, 8192), (257, 4096), (258, 8), (259, compression), (262, 1), (273, 200), (277, 1), (279, 64)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    data = data.ljust(200, b"\0") + bytes(64)
+    with pytest.raises(FrameError, match="cannot hold|compression 7"):
+        check_compressed(SimpleNamespace(format="tiff", data=data))
