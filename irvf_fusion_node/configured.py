@@ -23,7 +23,7 @@ from irvf_fusion_node.instructions import InstructionDesk
 from irvf_fusion_node.outputs import Outputs
 from irvf_fusion_node.watchdog import Watchdog
 
-_SLOWER = 10.0
+_SLOWER = 5.0
 """An inference hangs when it takes this many times as long as the one of the warm-up, at least."""
 _LEAST_MAKE_TIMEOUT = 30.0
 _MAKE_TIMES = 5.0

@@ -132,7 +132,7 @@ class FusionNode(LifecycleNode):
         self._delay = DelayService(self, configured.conversion, lambda: self._active is not None)
         self.get_logger().info(configured.report)
         self._requests = [
-            self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 10),
+            self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 100),
             self.create_service(
                 SetInstruction,
                 "set_instruction",

@@ -99,7 +99,7 @@ PARAMETERS: dict[str, ParameterSpec] = {
     ),
     "watchdog.timeout": ParameterSpec(
         5.0,
-        "Seconds after which an inference counts as hung, or ten times what the warm-up took, if that is more: its "
+        "Seconds after which an inference counts as hung, or five times what the warm-up took, if that is more: its "
         "engine is restarted once, then another one runs. 0: never.",
         low=0.0,
         high=600.0,

@@ -81,6 +81,7 @@ def test_fusion_status_arrives_as_it_was_sent():
         stages=["decode", "fuse"],
         stage_ms=[0.5, 30.25],
         latency_ms=41.0,
+        misalignment_px=2.5,
     )
     message.header.frame_id = "rgb_optical_frame"
     message.thermal_stamp.sec, message.thermal_stamp.nanosec = 12, 999_999_999
@@ -102,4 +103,11 @@ def test_active_instruction_carries_text_beyond_ascii():
 def test_set_instruction_answers():
     assert over_the_wire(SetInstruction.Request(text="find the people")).text == "find the people"
     answer = SetInstruction.Response(accepted=False, message="not understood; known: detection, viewing", sequence=4)
+    assert over_the_wire(answer) == answer
+
+
+def test_estimate_delay_answers():
+    request = EstimateDelay.Request(seconds=8.0, apply=True)
+    assert over_the_wire(request) == request
+    answer = EstimateDelay.Response(success=True, message="of 120 intervals", thermal_delay=0.0625, confidence=0.5)
     assert over_the_wire(answer) == answer

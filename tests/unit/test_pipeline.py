@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 
 from irvf.engines.engine import EngineError
 from irvf.frames import Frame, FramePair
+from irvf.image_fusion import image_fusion
 from irvf.imaging.errors import FrameError
 from irvf.instruction.grammar import load_grammar
 from irvf.models import ModelError, load_model
-from irvf.image_fusion import image_fusion
 from irvf.pipeline import FusionPipeline, LiveConfig, PipelineConfig, read_instruction
 
 FUSIONS = ["max", "average", "laplacian", "irvf"]
