@@ -230,7 +230,9 @@ class FusionPipeline:
                 self._fusion_under(instruction), registered.thermal, luma, stages.live.processing_scale
             )
             fused = _where_thermal_reaches(fused, luma, registered)
-        planes = _Planes(fused, registered.thermal, luma, chroma)
+            # Effects that show more of the thermal image have none there either.
+            shown = _where_thermal_reaches(registered.thermal, luma, registered)
+        planes = _Planes(fused, shown, luma, chroma)
         result = self._look_at(planes, pair.rgb.stamp, instruction, clock)
         alignment = stages.registration.alignment
         known = alignment is not None and not math.isnan(alignment.misalignment_px)
@@ -407,15 +409,17 @@ def _registration(live: LiveConfig) -> Registration:
 
 
 def _registers_alike(live: LiveConfig, other: LiveConfig) -> bool:
-    names = ("registration", "initial_registration", "homography", "geometry", "monitors_alignment")
+    names = ["registration", "initial_registration", "homography", "monitors_alignment"]
+    if "camera_info" in (live.registration, live.registration == "auto" and live.initial_registration):
+        names.append("geometry")
     return all(getattr(live, name) == getattr(other, name) for name in names)
 
 
-def _where_thermal_reaches(fused: Plane, luma: Plane, registered: Registered) -> Plane:
+def _where_thermal_reaches(plane: Plane, luma: Plane, registered: Registered) -> Plane:
     """Show the RGB image where the thermal camera does not look, with a soft border."""
     if registered.coverage is None:
-        return fused
-    blended: Plane = luma + (fused - luma) * registered.coverage
+        return plane
+    blended: Plane = luma + (plane - luma) * registered.coverage
     return blended
 
 

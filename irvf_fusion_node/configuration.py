@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irvf.engines.factory import EngineOptions
-from irvf.imaging.camera_geometry import CameraModel, Nine, as_nine, rotation_from_quaternion
+from irvf.imaging.camera_geometry import COEFFICIENTS, CameraModel, Nine, as_nine, rotation_from_quaternion
 from irvf.imaging.thermal import RadiometricScale, ThermalRangeConfig
 from irvf.pipeline import LiveConfig, PipelineConfig
 from irvf_fusion_node.pairing import Stream
@@ -168,9 +168,18 @@ def _camera(name: str, values: Mapping[str, Any]) -> CameraModel | None:
     if not any(matrix):
         return None
     width, height = values[f"registration.{name}.size"]
-    distortion = tuple(values[f"registration.{name}.distortion"])
     model = values[f"registration.{name}.distortion_model"]
+    distortion = coefficients(model, values[f"registration.{name}.distortion"])
     try:
-        return CameraModel(height, width, as_nine(matrix), model, distortion if any(distortion) else ())
+        return CameraModel(height, width, as_nine(matrix), model, distortion)
     except ValueError as error:
         raise ValueError(f"registration.{name}: {error}") from error
+
+
+def coefficients(model: str, numbers: Sequence[float]) -> tuple[float, ...]:
+    """Return the numbers of a distortion model without the zeros that fill them up; none where all are zero."""
+    found, lengths = tuple(numbers), COEFFICIENTS.get(model, ())
+    if not any(found):
+        return ()
+    fitting = [length for length in lengths if not any(found[length:])]
+    return found if len(found) in lengths or not fitting else found[: fitting[0]]

@@ -15,7 +15,7 @@ from irvf.instruction.fallback_interpreter import FallbackInterpreter, with_lang
 from irvf.instruction.interpreter import Interpreter
 from irvf.instruction.interpreters import load_interpreter
 from irvf.paths import MAX_CONFIG_BYTES, checked_path
-from irvf.pipeline import FusionPipeline, LiveConfig
+from irvf.pipeline import WARM_UP_SIZE, FusionPipeline, LiveConfig
 from irvf_fusion_node.configuration import NodeConfig
 from irvf_fusion_node.conversions import image_conversion
 from irvf_fusion_node.engine_health import Event, Patience, fallback_engines
@@ -25,6 +25,7 @@ from irvf_fusion_node.watchdog import Watchdog
 
 _SLOWER = 5.0
 """An inference hangs when it takes this many times as long as the one of the warm-up, at least."""
+_SIZES_KEPT = 100
 _LEAST_MAKE_TIMEOUT = 30.0
 _MAKE_TIMES = 5.0
 
@@ -63,6 +64,8 @@ class Configured:
         self.config = config
         self.conversion = image_conversion(config.image_conversion)
         self._live = config.live
+        self._warm_scale = config.live.processing_scale
+        self._sizes: set[tuple[int, int]] = set()
         self._geometry: RigGeometry | None = None
         options = replace(config.pipeline.engine_options, progress=progress)
         if config.engine_cache:
@@ -109,6 +112,14 @@ class Configured:
         parser = self._reader.parser
         return f"{parser.failures} texts without an answer" + (f", the last: {parser.reason}" if parser.reason else "")
 
+    def patience(self, height: int, width: int) -> float:
+        """Return how many times as long as usual an RGB image of a size may take; more where it is the first such."""
+        pixels = height * width / (WARM_UP_SIZE[0] * WARM_UP_SIZE[1])
+        new = (height, width) not in self._sizes
+        if new and len(self._sizes) < _SIZES_KEPT:
+            self._sizes.add((height, width))
+        return max(1.0, pixels * (self._live.processing_scale / self._warm_scale) ** 2) * (2.0 if new else 1.0)
+
     def reconfigure(self, live: LiveConfig) -> None:
         """Use other settings from the next pair on.
 
@@ -130,7 +141,9 @@ class Configured:
 
     def _make(self, engine: str) -> FusionPipeline:
         """Make a pipeline on another engine, or on the same one anew; in a background thread."""
-        pipeline = FusionPipeline(replace(self._pipeline_config, engine=engine), self._live)
+        options = replace(self._pipeline_config.engine_options, progress=None)  # which tells of configure
+        config = replace(self._pipeline_config, engine=engine, engine_options=options)
+        pipeline = FusionPipeline(config, self._live)
         pipeline.prompt(self.desk.current)
         pipeline.warm_up()
         return pipeline

@@ -84,8 +84,7 @@ class FusionNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._requests: list[Any] = []
         # Diagnostics must come while the node is unconfigured and while simulated time stands still.
-        topics = {stream: self._image_topic(stream)[1] for stream in Stream}
-        self._reporting = Reporting(self, self.statistics, self._accounts, topics)
+        self._reporting = Reporting(self, self.statistics, self._accounts, lambda stream: self._image_topic(stream)[1])
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers_of_diagnostics = [
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
@@ -131,17 +130,14 @@ class FusionNode(LifecycleNode):
         self._rig = Rig(self, config, configured.use_geometry)
         self._delay = DelayService(self, configured.conversion, lambda: self._active is not None)
         self.get_logger().info(configured.report)
-        self._requests = [
-            self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 100),
-            self.create_service(
-                SetInstruction,
-                "set_instruction",
-                self._on_set_instruction,
-                # While a text is being read the answer is pending, and a group that excludes others would hold them up.
-                callback_group=ReentrantCallbackGroup(),
-            ),
-            self._delay.service,
-        ]
+        self._requests = [self._delay.service]
+        take = self.create_subscription(String, "instruction", lambda message: self._instruct(message.data), 100)
+        self._requests.append(take)
+        # While a text is being read the answer is pending, and a group that excludes others would hold them up.
+        group = ReentrantCallbackGroup()
+        self._requests.append(
+            self.create_service(SetInstruction, "set_instruction", self._on_set_instruction, callback_group=group)
+        )
 
     def _wait_for_pause(self, timeout: float) -> None:
         """Wait for the moment after a pair: what is done then in Python, whose threads take turns, delays none."""
@@ -240,9 +236,9 @@ class FusionNode(LifecycleNode):
             self._delay.stop()
         for stream in Stream:
             self._accounts.close(stream, active.pairer.counts(stream))
-        self._camera_infos.clear()
         if not active.worker.stop(_STOP_TIMEOUT):
             self.get_logger().error(f"inference has not ended after {_STOP_TIMEOUT:.0f} s; it is left behind")
+        self._camera_infos.clear()
 
     def _release(self) -> None:
         self._stop()

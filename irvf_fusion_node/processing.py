@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from irvf.frames import FramePair, FusionResult, Source
+from irvf.frames import Frame, FramePair, FusionResult, Source
 from irvf.imaging.errors import FrameError
 from irvf.instruction.instruction import Instruction
 from irvf.pipeline import FusionPipeline
@@ -67,9 +67,11 @@ class Processor:
         configured = self._configured
         instruction = self._in_work = configured.desk.current
         decoding = time.monotonic_ns()
-        work = self._work(item, instruction)
+        frames = self._frames(item)
         decoded = time.monotonic_ns()
-        result = self.last = configured.watchdog.run(work)
+        largest = max(frames, key=lambda frame: frame.height * frame.width)
+        patience = configured.patience(largest.height, largest.width)
+        result = self.last = configured.watchdog.run(_work(item, frames, instruction), patience)
         publishing = time.monotonic_ns()
         header = _header(item)
         camera = Stream.THERMAL if result.source is Source.THERMAL else Stream.RGB
@@ -98,16 +100,10 @@ class Processor:
             status.misalignment_px = result.misalignment_px
         configured.outputs.publish_status(status)
 
-    def _work(self, item: Item, instruction: Instruction) -> Work:
-        """Return what the pipeline is to do with an item, its images decoded."""
-        conversion = self._configured.conversion
-        if isinstance(item, Pair):
-            frames = FramePair(item.thermal.to_frame(conversion), item.rgb.to_frame(conversion))
-            return lambda pipeline: pipeline.fuse(frames, instruction)
-        frame = item.item.to_frame(conversion)
-        if item.stream is Stream.RGB:
-            return lambda pipeline: pipeline.show_rgb(frame, instruction, "the thermal stream is lost")
-        return lambda pipeline: pipeline.show_thermal(frame, instruction, "the RGB stream is lost")
+    def _frames(self, item: Item) -> tuple[Frame, ...]:
+        """Return an item's images, decoded: thermal and RGB, or the one that is alone."""
+        arrived = (item.thermal, item.rgb) if isinstance(item, Pair) else (item.item,)
+        return tuple(each.to_frame(self._configured.conversion) for each in arrived)
 
     def failed(self, item: Item, error: Exception) -> None:
         """Account for an item of which :meth:`process` raised."""
@@ -147,6 +143,17 @@ class Processor:
             engine=pipeline.engine_description,
             misalignment_px=float("nan"),
         )
+
+
+def _work(item: Item, frames: tuple[Frame, ...], instruction: Instruction) -> Work:
+    """Return what the pipeline is to do."""
+    if isinstance(item, Pair):
+        thermal, rgb = frames
+        return lambda pipeline: pipeline.fuse(FramePair(thermal, rgb), instruction)
+    (frame,) = frames
+    if item.stream is Stream.RGB:
+        return lambda pipeline: pipeline.show_rgb(frame, instruction, "the thermal stream is lost")
+    return lambda pipeline: pipeline.show_thermal(frame, instruction, "the RGB stream is lost")
 
 
 def _header(item: Item) -> Header:

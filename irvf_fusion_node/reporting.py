@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -27,16 +27,16 @@ class Reporting:
         node: whose diagnostics they are.
         statistics: counts and times.
         accounts: of the streams.
-        topics: of the images, by stream.
+        topic: returns the one of a stream's images, which depends on a parameter.
     """
 
     def __init__(
-        self, node: Node, statistics: Statistics, accounts: StreamAccounts, topics: Mapping[Stream, str]
+        self, node: Node, statistics: Statistics, accounts: StreamAccounts, topic: Callable[[Stream], str]
     ) -> None:
         self._node = node
         self._statistics = statistics
         self._accounts = accounts
-        self._topics = topics
+        self._topic = topic
         self._reporter = DiagnosticReporter()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -80,9 +80,10 @@ class Reporting:
         problem: str,
         activity: str,
     ) -> NodeState:
+        topics = {stream: self._topic(stream) for stream in Stream}
         streams = {
             topic: self._accounts.of(stream, pairer.counts(stream) if pairer else None)
-            for stream, topic in self._topics.items()
+            for stream, topic in topics.items()
         }
         common = NodeState(
             name=self._node.get_fully_qualified_name(),
@@ -91,7 +92,7 @@ class Reporting:
             activity=activity,
             problem=problem,
             streams=streams,
-            publishers={topic: self._node.count_publishers(topic) for topic in self._topics.values()},
+            publishers={topic: self._node.count_publishers(topic) for topic in topics.values()},
         )
         if configured is None or rig is None:
             return common
@@ -109,7 +110,7 @@ class Reporting:
             prompt=desk.prompt_source,
             language_model=configured.language_model,
             camera_info=configured.outputs.camera_info,
-            lost={self._topics[stream]: (now - since) / 1e9 for stream, since in lost.items()},
+            lost={topics[stream]: (now - since) / 1e9 for stream, since in lost.items()},
             alone=" and ".join(alone),
             registration=_registration(pipeline, rig),
             thermal=_thermal(pipeline),

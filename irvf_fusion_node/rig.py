@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo
 
 from irvf.imaging.camera_geometry import CameraModel, RigGeometry
 from irvf_fusion_node.camera_info import MAX_COEFFICIENTS, camera_model_numbers
-from irvf_fusion_node.configuration import NodeConfig
+from irvf_fusion_node.configuration import NodeConfig, coefficients
 from irvf_fusion_node.pairing import Stream
 from irvf_fusion_node.transforms import TransformListener
 
@@ -77,7 +77,7 @@ class Rig:
             binning,
             region,
             message.distortion_model,
-            bytes(message.k),
+            *(bytes(message.k), bytes(message.p), bytes(message.r)),
             tuple(message.d[:MAX_COEFFICIENTS]),
         )
         if fields == self._fields.get(stream):
@@ -91,7 +91,7 @@ class Rig:
                 numbers.width,
                 numbers.matrix,
                 numbers.distortion_model,
-                numbers.distortion if any(numbers.distortion) else (),
+                coefficients(numbers.distortion_model, numbers.distortion),
             )
             self._refused.pop(stream, None)
         except ValueError as error:

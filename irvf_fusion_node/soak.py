@@ -101,7 +101,9 @@ class SoakGenerator(LoadGenerator):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def change(self, in_force: Mapping[str, Any]) -> None:
-        """Change parameters while pairs are played, and back to what is in force now."""
+        """Begin to change parameters, and to set them back to what is in force; count answers from now on."""
+        self._asked.clear()
+        self._answers = 0
         there = [(name, value, True) for name, value in CHANGES]
         back = [(name, in_force[name], True) for name, _ in CHANGES]
         refused = [(name, value, False) for name, value in REFUSED]

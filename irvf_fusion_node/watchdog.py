@@ -98,8 +98,12 @@ class Watchdog(Generic[P]):
         with self._changed:
             change(self._unit.pipeline)
 
-    def run(self, work: Callable[[P], R]) -> R:
+    def run(self, work: Callable[[P], R], patience: float = 1.0) -> R:
         """Run work on the pipeline; from one thread at a time.
+
+        Args:
+            work: what is to be done.
+            patience: times as long as usual that it may take.
 
         Returns:
             What it returned, within the time that it has.
@@ -117,8 +121,9 @@ class Watchdog(Generic[P]):
             unit = self._unit
         call = Call(lambda: work(unit.pipeline))
         unit.thread.begin(call)
-        if not call.ended.wait(self._patience.timeout or None) and self._give_up(unit, call):
-            raise SupervisionError("engine.hung", f"inference took more than {self._patience.timeout:g} s")
+        timeout = self._patience.timeout * patience
+        if not call.ended.wait(timeout or None) and self._give_up(unit, call, timeout):
+            raise SupervisionError("engine.hung", f"inference took more than {timeout:g} s")
         error = call.take_error()
         if error is None:
             self._did_well(unit)
@@ -149,9 +154,9 @@ class Watchdog(Generic[P]):
 
     # What a call shows
 
-    def _give_up(self, unit: _Unit[P], call: Call[Any]) -> bool:
+    def _give_up(self, unit: _Unit[P], call: Call[Any], timeout: float) -> bool:
         """Leave a call behind; false where it has ended at the last moment."""
-        trouble = f"inference on engine {self._engines[unit.engine]} took more than {self._patience.timeout:g} s"
+        trouble = f"inference on engine {self._engines[unit.engine]} took more than {timeout:g} s"
         with self._changed:
             if not self._leave_behind(call, unit):
                 return False

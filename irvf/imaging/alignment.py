@@ -135,6 +135,8 @@ class AlignmentEstimator:
         self._idle.set()
         self._thread: threading.Thread | None = None
         self._background = background
+        self._is_closed = False
+        self._lock = threading.Lock()
 
     @property
     def alignment(self) -> Alignment:
@@ -164,13 +166,16 @@ class AlignmentEstimator:
         if not self._background:
             self._estimate(view, size)
             return True
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="alignment", daemon=True)
-            self._thread.start()
-            # A daemon that is within OpenCV when the interpreter ends would abort the process.
-            atexit.register(self.close)
-        self._idle.clear()
-        self._jobs.put((view, size))
+        with self._lock:
+            if self._is_closed:
+                return False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="alignment", daemon=True)
+                self._thread.start()
+                # A daemon that is within OpenCV when the interpreter ends would abort the process.
+                atexit.register(self.close)
+            self._idle.clear()
+            self._jobs.put((view, size))
         return True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -178,8 +183,10 @@ class AlignmentEstimator:
         return self._idle.wait(timeout)
 
     def close(self) -> None:
-        """End the thread, after the pair that it is looking at."""
-        thread, self._thread = self._thread, None
+        """End the thread, after the pair that it is looking at; no pair is taken from now on."""
+        with self._lock:
+            self._is_closed = True
+            thread, self._thread = self._thread, None
         if thread is not None:
             atexit.unregister(self.close)
             self._jobs.put(None)
@@ -196,6 +203,8 @@ class AlignmentEstimator:
     def _estimate(self, view: View, size: Size) -> None:
         follower = self._follower
         if follower is None or follower.size != size:
+            if follower is not None:
+                self._undo(size)
             follower = self._follower = _Follower(size, self.config)
         before = follower.homography
         try:
@@ -205,8 +214,18 @@ class AlignmentEstimator:
         except Exception as error:  # noqa: BLE001 - whatever an image did to it, the stream goes on with what is applied
             _log.exception("alignment failed")
             self._alignment = replace(self._alignment, state="refused", reason=f"failed: {error}")
+            self._follower = None  # what it thinks is applied may not be
+            self._undo(size)
             return
         self._alignment = alignment
+
+    def _undo(self, size: Size) -> None:
+        """Take back what was applied, where that can be; evidence begins anew."""
+        if self._on_update and self.config.correct:
+            try:
+                self._on_update(np.eye(3), size)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("the correction was not taken back")
 
 
 class _Follower:

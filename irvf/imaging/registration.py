@@ -37,7 +37,7 @@ class Registered:
     Attributes:
         thermal: ``[H x W]`` float32 in 0..1, the size of the RGB image.
         coverage: ``[H x W]`` float32: 1 where thermal pixels reach, falling to 0 at their border; None when they reach
-            everywhere. Where it is 0, ``thermal`` only repeats its border and the RGB image should be shown.
+            everywhere. Where it is 0, ``thermal`` means nothing and the RGB image should be shown.
     """
 
     thermal: Plane

@@ -113,6 +113,7 @@ class PixelRepair:
         )
         inside = [y * width + x for x, y in self._known if 0 <= x < width and 0 <= y < height]
         self._always = np.array(inside, np.intp)
+        self._dead, self._sources = np.empty(0, np.intp), np.empty((0, 0), np.intp)
         self._mark(self._always)
 
     def _search(self, image: Thermal) -> None:

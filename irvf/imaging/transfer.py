@@ -226,6 +226,9 @@ class Equalised:
         """Return the grey levels of an image."""
         if image.dtype == np.uint8:
             return cast("Plane", cv2.LUT(image, self._table(unit.scale * np.arange(256) + unit.offset)))
+        if image.dtype.kind == "f":  # what is far beyond 16 bits would begin anew at 0
+            low, high = ((value - unit.offset) / unit.scale for value in (self.room.low, self.room.high))
+            image = np.clip(image, np.float32(low), np.float32(high))
         table = self._table(np.linspace(self.room.low, self.room.high, _ENTRIES))
         steps = (_ENTRIES - 1) / self.room.span
         entries = cv2.addWeighted(

@@ -201,7 +201,7 @@ def test_pairs_are_looked_at_rarely_once_settled(luma):
 
 def test_an_estimate_never_holds_the_stream_up(luma):
     """While a pair is being looked at others pass; each is gone in no time, however long that one takes."""
-    estimator, go_on = AlignmentEstimator(EVERY_PAIR), threading.Event()
+    estimator, go_on, others = AlignmentEstimator(EVERY_PAIR), threading.Event(), set(threading.enumerate())
 
     def slow(size):
         go_on.wait(10)
@@ -216,7 +216,8 @@ def test_an_estimate_never_holds_the_stream_up(luma):
     assert estimator.wait(20)
     assert estimator.alignment.state == "aligned"
     estimator.close()
-    assert not any(thread.name == "alignment" for thread in threading.enumerate())
+    assert not estimator.offer(slow, SIZE)
+    assert not any(thread.name == "alignment" for thread in set(threading.enumerate()) - others)
 
 
 def test_a_process_ends_after_the_estimate_that_it_is_in():

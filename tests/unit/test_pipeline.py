@@ -422,3 +422,14 @@ print("imported:", *[name for name in heavy if name in sys.modules])
         [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["imported:"], done.stdout + done.stderr
+
+
+def test_more_thermal_changes_nothing_where_the_thermal_camera_does_not_look(scene):
+    thermal, rgb = scene()
+    thermal = thermal.copy()
+    thermal[:2, :2] = 255  # what lies outside must not be filled up with the first pixel
+    half = LiveConfig(registration="homography", homography=(1.0, 0, 32, 0, 1, 0, 0, 0, 1))
+    fused = pipeline("max", live=half).fuse(pair(thermal, rgb), read_instruction("viewing, much more thermal")).fused
+    plain = cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb)[..., 0].astype(int)
+    seen = cv2.cvtColor(fused, cv2.COLOR_RGB2YCrCb)[..., 0].astype(int)
+    assert np.abs(seen - plain)[:, :30].max() <= 12  # a hot first pixel would make it white

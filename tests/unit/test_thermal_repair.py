@@ -241,3 +241,11 @@ def test_the_range_shows_the_image_without_stripes(striped, mode):
     ]
     stripes = [np.median(np.diff(plane, axis=1), axis=0).std() for plane in planes]
     assert stripes[1] < 0.6 * stripes[0]
+
+
+def test_known_dead_pixels_are_mended_in_an_image_of_another_size():
+    repair = PixelRepair([(5, 99)])
+    for height in (240, 100):
+        image = np.full((height, 320), 30000, np.uint16)
+        image[99, 5] = 0
+        assert repair(image, 0)[99, 5] == 30000
