@@ -39,16 +39,16 @@ def add_node_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("--thermal-size", type=image_size, metavar="WxH", help="where it differs, e.g. 640x512")
     rates = parser.add_mutually_exclusive_group()
     rates.add_argument(
-        "--rates", nargs="+", type=_rate, default=list(RATES), metavar="HZ", help="tried in rising order"
+        "--rates", nargs="+", type=frequency, default=list(RATES), metavar="HZ", help="tried in rising order"
     )
-    rates.add_argument("--rate", type=_rate, metavar="HZ", help="a single one, for long: --rate 30 --seconds 300")
-    parser.add_argument("--seconds", type=_positive, default=10.0, help="for each rate (default: 10)")
+    rates.add_argument("--rate", type=frequency, metavar="HZ", help="a single one, for long: --rate 30 --seconds 300")
+    parser.add_argument("--seconds", type=positive_number, default=10.0, help="for each rate (default: 10)")
     parser.add_argument(
-        "--parameter", action="append", default=[], type=_assignment, metavar="NAME:=VALUE", help="of the node"
+        "--parameter", action="append", default=[], type=assignment, metavar="NAME:=VALUE", help="of the node"
     )
     parser.add_argument("--instruction", default="detection", help="in force (default: detection)")
     parser.add_argument(
-        "--instructions", type=_positive, metavar="HZ", help="also give new instructions, so many a second"
+        "--instructions", type=positive_number, metavar="HZ", help="also give new instructions, so many a second"
     )
     parser.add_argument("--subscribe", nargs="+", choices=TOPICS, default=["image", "detections"], help="to what")
     parser.add_argument(
@@ -63,12 +63,19 @@ def add_node_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         default=TRANSPORTS[0],
         help="of images: shared memory that they fit into (config/fast_dds.xml, default), or as the environment says",
     )
-    parser.add_argument("--timeout", type=_positive, default=60.0, help="seconds to wait for the node (default: 60)")
+    parser.add_argument(
+        "--timeout", type=positive_number, default=60.0, help="seconds to wait for the node (default: 60)"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs") / "bench", help="folder for report and figures")
     parser.set_defaults(run=run)
 
 
-def _positive(text: str) -> float:
+def positive_number(text: str) -> float:
+    """Return a number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -78,15 +85,24 @@ def _positive(text: str) -> float:
     return value
 
 
-def _rate(text: str) -> float:
-    value = _positive(text)
+def frequency(text: str) -> float:
+    """Return pairs a second, above 0 and at most 1000.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    value = positive_number(text)
     if value > 1000:
         raise argparse.ArgumentTypeError(f"{text!r} must be at most 1000 pairs a second")
     return value
 
 
-def _assignment(text: str) -> tuple[str, object]:
-    """Return name and value of ``NAME:=VALUE``; the value is read as in a parameter file."""
+def assignment(text: str) -> tuple[str, object]:
+    """Return name and value of ``NAME:=VALUE``; the value is read as in a parameter file.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     name, assigned, value = text.partition(":=")
     if not (assigned and name.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} must be NAME:=VALUE, e.g. engine:=openvino")

@@ -264,7 +264,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments, said, capsys):
     [("threads:=2", ("threads", 2)), ("detector:=", ("detector", "")), ("a.b:=x:=y", ("a.b", "x:=y"))],
 )
 def test_a_parameter_is_read_as_in_a_file(text, meant):
-    assert bench_node._assignment(text) == meant
+    assert bench_node.assignment(text) == meant
 
 
 def test_without_ros_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
