@@ -13,7 +13,7 @@ from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from std_msgs.msg import String
 
-from irvf_fusion_node import node as node_module
+from irvf_fusion_node import configured as configured_module
 from irvf_msgs.msg import FusionStatus
 from irvf_msgs.srv import SetInstruction
 
@@ -43,7 +43,7 @@ def wait_until(condition, what, timeout=15.0):
 @pytest.fixture
 def reader(monkeypatch):
     """Let the nodes of the test take ``delay`` seconds for a text, as a language model may, or raise an ``error``."""
-    load = node_module.load_interpreter
+    load = configured_module.load_interpreter
     trouble = SimpleNamespace(delay=0.0, error=None, reading=threading.Event(), on_read=lambda: None)
 
     def load_troubled(*arguments):
@@ -59,7 +59,7 @@ def reader(monkeypatch):
 
         return SimpleNamespace(interpret=interpret, grammar=real.grammar)
 
-    monkeypatch.setattr(node_module, "load_interpreter", load_troubled)
+    monkeypatch.setattr(configured_module, "load_interpreter", load_troubled)
     return trouble
 
 
