@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from irvf.imaging.camera_geometry import CameraModel, as_nine, rotation_from_quaternion
 
-from .calibration_target import Lens, project, undistorted
+from .calibration_board import Lens, project, undistorted
 from .geometry import PinholeCamera
 
 Array = NDArray[np.float64]

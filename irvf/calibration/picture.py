@@ -62,7 +62,7 @@ def _legend(calibration: Calibration, width: int) -> Image8:
 
 
 def _view_row(calibration: Calibration, result: ViewResult) -> Image8:
-    thermal, rgb = result.view.pictures
+    thermal, rgb = _pictures(result)
     found = result.carried + result.transfer
     warped, seen = _warped(calibration, result, thermal)
     blend = rgb.astype(np.float32)
@@ -77,6 +77,13 @@ def _view_row(calibration: Calibration, result: ViewResult) -> Image8:
         ("where it misses most, x 10", _detail(rgb, found, result.carried)),
     )
     return _row(cells)
+
+
+def _pictures(result: ViewResult) -> tuple[Image8, Image8]:
+    thermal, rgb = (np.frombuffer(file, np.uint8) for file in result.view.pictures)
+    bgr: Any = cv2.imdecode(rgb, cv2.IMREAD_COLOR)
+    colour = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return cast("Image8", cv2.imdecode(thermal, cv2.IMREAD_GRAYSCALE)), cast("Image8", colour)
 
 
 def _warped(calibration: Calibration, result: ViewResult, thermal: Image8) -> tuple[Image8, NDArray[np.bool_]]:

@@ -45,7 +45,7 @@ class View:
         thermal: the board in the thermal image, None where it was not found.
         rgb: likewise in the RGB image.
         drift: by how many RGB pixels the board may have moved between the two exposures; 0 where nothing tells.
-        pictures: thermal and RGB image, for the report.
+        pictures: thermal and RGB image for the report, as JPEG: a hundred views as arrays would fill the memory.
     """
 
     stamp: int
@@ -53,7 +53,7 @@ class View:
     thermal: Detection | None
     rgb: Detection | None
     drift: float
-    pictures: tuple[Image8, Image8]
+    pictures: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +124,14 @@ def find_views(
             continue
         in_thermal = finders[0](thermal_image)
         if in_thermal is not None or in_rgb is not None:
-            pictures = (prepare(thermal_image), np.asarray(rgb_image, np.uint8))
+            bgr = cv2.cvtColor(np.asarray(rgb_image, np.uint8), cv2.COLOR_RGB2BGR)
+            pictures = (_compressed(prepare(thermal_image)), _compressed(bgr))
             views.append(View(stamp, gap, in_thermal, in_rgb, drift, pictures))
     return views, len(pairs)
+
+
+def _compressed(picture: NDArray[Any]) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 class _Images:

@@ -36,7 +36,10 @@ class Process(Observer):
         self._log = log
         arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
         for name, value in {**LOSSLESS, **PLAIN, **parameters}.items():
-            arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value or repr('')}"]
+            arguments += [
+                "-p",
+                f"{name}:={str(value).lower() if isinstance(value, bool) else repr('') if value == '' else value}",
+            ]
         with log.open("wb") as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own node
                 [sys.executable, "-m", "irvf_fusion_node", *arguments], cwd=REPOSITORY, stdout=output, stderr=output

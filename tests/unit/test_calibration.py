@@ -9,18 +9,10 @@ import pytest
 import yaml
 from rosbags.typesys import Stores, get_typestore
 from simulated_rig import RigConfig, homography_thermal_to_rgb, thermal_camera
+from simulated_rig.calibration_board import DEFAULT_SIZES, RGB_LENSES, THERMAL_LENSES, project
 from simulated_rig.calibration_check import errors
-from simulated_rig.calibration_target import (
-    DEFAULT_SIZES,
-    RGB_LENSES,
-    THERMAL_LENSES,
-    TargetConfig,
-    TargetRecording,
-    main,
-    project,
-    thermal_to_rgb,
-    write_target_bag,
-)
+from simulated_rig.calibration_target import TargetConfig, TargetRecording, main, write_target_bag
+from simulated_rig.geometry import thermal_to_rgb
 
 from irvf.bags import create_bag, open_bag
 from irvf.calibration.aprilgrid import aprilgrid_searches
@@ -229,6 +221,7 @@ def test_pairs_are_the_nearest_of_both_streams():
     assert pairs == [(0, 0), (1, 3), (2, 7)]
     assert match(thermal, rgb, 0.005) == [(0, 0), (2, 7)]
     assert match(thermal[::-1], rgb, 0.02) == [(3, 0), (2, 3), (1, 7)]
+    assert match(np.array([4, 9], np.int64) * ms, rgb, 0.02) == [(0, 0)]  # the other has no partner of its own
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from simulated_rig import RigConfig, rgb_camera, thermal_camera
-from simulated_rig.calibration_target import RGB_LENSES, THERMAL_LENSES, TargetConfig, board_poses, thermal_to_rgb
-from simulated_rig.calibration_target import project as true_pixels
+from simulated_rig.calibration_board import RGB_LENSES, THERMAL_LENSES
+from simulated_rig.calibration_board import project as true_pixels
+from simulated_rig.calibration_target import TargetConfig, board_poses
+from simulated_rig.geometry import thermal_to_rgb
 
 from irvf.calibration.adjustment import RGB, Observation, project
 from irvf.calibration.detection import Detection
@@ -23,7 +25,7 @@ from irvf.imaging.camera_geometry import CameraModel, as_nine, rotation_from_qua
 CONFIG = TargetConfig(views=24)
 SIZES = ((256, 320), (480, 640))
 BOARD = make_target("chessboard", square=0.05)
-PICTURES = (np.zeros(SIZES[0], np.uint8), np.zeros((*SIZES[1], 3), np.uint8))
+PICTURES = (b"", b"")
 NOISE = 0.05
 
 
