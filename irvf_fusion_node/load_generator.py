@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
 from irvf.evaluation.machine import read_load
-from irvf.evaluation.node_timing import RateRecord, busy_percent, due_ns
+from irvf.evaluation.node_timing import OUTCOMES, RateRecord, busy_percent, due_ns
 from irvf_fusion_node.camera_messages import read_stamp, with_stamp
 from irvf_msgs.msg import ActiveInstruction, FusionStatus
 from irvf_msgs.srv import SetInstruction
@@ -37,7 +37,6 @@ OUTPUTS = {
     "saliency": Image,
     "overlay": Image,
 }
-OUTCOMES = ("fused", "superseded", "refused", "rgb only", "thermal only")
 """By their numbers in ``FusionStatus``."""
 _WARM_UP_HZ = 5.0
 _WARM_UP_PAIRS = 5

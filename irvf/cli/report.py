@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 
 from irvf.bags import AnyReader, open_bag, read_message, read_messages
+from irvf.evaluation.node_timing import OUTCOMES
 from irvf.frames import Frame, Image8
 from irvf.imaging.color import to_rgb
 from irvf.imaging.drawing import contact_sheet
 from irvf.imaging.encodings import view_image
 from irvf.imaging.thermal import ThermalRange
-
-OUTCOMES = ("fused", "superseded", "refused")
 
 
 @dataclass
@@ -155,7 +154,8 @@ def _read_instruction(message: Any, summary: Summary) -> None:
 def _count_pair(status: Any, summary: Summary) -> None:
     outcome = OUTCOMES[status.outcome]
     summary.outcomes[outcome] += 1
-    summary.gaps_ms.append(float(status.gap_ms))
+    if outcome not in ("rgb only", "thermal only"):
+        summary.gaps_ms.append(float(status.gap_ms))
     if outcome == "refused":
         summary.refusals[status.message] += 1
     if outcome == "fused":

@@ -23,6 +23,10 @@ FIRST_MINUTE = 60.0
 _MEGA = 1e-6
 
 
+OUTCOMES = ("fused", "superseded", "refused", "rgb only", "thermal only")
+"""What becomes of a pair, by its number in ``irvf_msgs/FusionStatus``."""
+
+
 @dataclass
 class RateRecord:
     """What was sent and heard at one rate. Times are monotonic, in ns; stamps identify pairs.
