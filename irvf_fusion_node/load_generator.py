@@ -37,7 +37,6 @@ OUTPUTS = {
     "saliency": Image,
     "overlay": Image,
 }
-"""By their numbers in ``FusionStatus``."""
 _WARM_UP_HZ = 5.0
 _WARM_UP_PAIRS = 5
 _SETTLE_WITHIN = 10.0
