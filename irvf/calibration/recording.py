@@ -102,8 +102,9 @@ def _calibration(reader: AnyReader, topic: str, size: tuple[int, int]) -> tuple[
         message: Any = reader.deserialize(data, connection.msgtype)
         try:
             matrix: Nine = tuple(float(number) for number in message.k)  # type: ignore[assignment]
-            model = message.distortion_model or "plumb_bob"
-            camera = CameraModel(message.height, message.width, matrix, model, tuple(map(float, message.d)))
+            distortion = tuple(map(float, message.d)) or (0.0,) * 5  # no numbers: a lens that does not distort
+            model = (len(message.d) and message.distortion_model) or "plumb_bob"
+            camera = CameraModel(message.height, message.width, matrix, model, distortion)
             return camera.scaled(size), f"{name} ({camera.distortion_model})"
         except ValueError as error:
             return None, f"{name} cannot be used: {error}"

@@ -224,6 +224,36 @@ def test_pairs_are_the_nearest_of_both_streams():
     assert match(np.array([4, 9], np.int64) * ms, rgb, 0.02) == [(0, 0)]  # the other has no partner of its own
 
 
+def test_camera_info_is_taken_at_the_size_of_the_image_or_refused(tmp_path):
+    def read(**changes):
+        path, kinds = tmp_path / "one.mcap", ("Image", "CameraInfo")
+        with create_bag(path) as writer:
+            for camera, encoding in (("thermal", "mono8"), ("rgb", "rgb8")):
+                time = STORE.types["builtin_interfaces/msg/Time"](sec=3, nanosec=4)
+                header = STORE.types["std_msgs/msg/Header"](stamp=time, frame_id="")
+                data = np.zeros(48 * 64 * (3 if encoding == "rgb8" else 1), np.uint8)
+                image = STORE.types["sensor_msgs/msg/Image"](header, 48, 64, encoding, 0, data.size // 48, data)
+                region = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, do_rectify=False)
+                fields = {"height": 96, "width": 128, "distortion_model": "", "d": np.zeros(0), **changes}
+                fields |= {"k": np.array([100.0, 0, 63.5, 0, 100, 47.5, 0, 0, 1]), "r": np.eye(3).ravel()}
+                fields |= {"p": np.zeros(12), "binning_x": 0, "binning_y": 0, "roi": region}
+                info = STORE.types["sensor_msgs/msg/CameraInfo"](header, **fields)
+                for kind, topic, message in zip(kinds, ("image_raw", "camera_info"), (image, info), strict=True):
+                    name = f"sensor_msgs/msg/{kind}"
+                    connection = writer.add_connection(f"/{camera}/{topic}", name, typestore=STORE)
+                    writer.write(connection, 7, STORE.serialize_cdr(message, name))
+        return read_streams(path)
+
+    for stream in read():
+        assert stream.stamps.tolist() == [3_000_000_004]
+        # Half the size: focal length halved, and the middle of the image stays the middle.
+        assert stream.camera.matrix == (50, 0, 31.5, 0, 50, 23.5, 0, 0, 1)
+        assert set(stream.camera.distortion) == {0.0}
+    for stream in read(width=90):
+        assert stream.camera is None
+        assert "calibrate the camera at the size" in stream.said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
