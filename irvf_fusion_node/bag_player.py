@@ -101,8 +101,9 @@ class BagPlayer(Node):
     def offer(self, topic: str, type_name: str) -> None:
         """Make the publisher of a topic of the bag."""
         package, _, name = type_name.split("/")
+        profile = _LATCHED if topic == "/tf_static" else _DEEP  # which its subscribers want, or hear nothing
         self._image_publishers[topic] = self.create_publisher(
-            getattr(import_module(f"{package}.msg"), name), topic, _DEEP
+            getattr(import_module(f"{package}.msg"), name), topic, profile
         )
 
     def wait_until_heard(self, topics: Sequence[str], timeout: float) -> None:

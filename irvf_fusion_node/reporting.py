@@ -19,6 +19,9 @@ from irvf_fusion_node.node_statistics import Statistics, StreamAccounts
 from irvf_fusion_node.pairing import StampPairer, Stream
 from irvf_fusion_node.rig import Rig
 
+_AUTO_TRIES = 8
+"""Estimates after which an automatic registration that has not begun is said to have failed."""
+
 
 class Reporting:
     """Publishes diagnostics in every state of the lifecycle.
@@ -122,11 +125,14 @@ def _registration(pipeline: FusionPipeline, rig: Rig) -> RegistrationState:
     method, limit, alignment = rig.config.live.registration, rig.config.max_misalignment, pipeline.alignment
     if alignment is None:
         return RegistrationState(method, limit_px=limit, problem=rig.problem)
+    problem = rig.problem
+    if not problem and method == "auto" and not alignment.updates and alignment.estimates >= _AUTO_TRIES:
+        problem = "" if alignment.state == "aligned" else f"auto has found nothing to go by: {alignment.reason}"
     return RegistrationState(
         method,
         None if math.isnan(alignment.misalignment_px) else alignment.misalignment_px,
         limit,
-        rig.problem,
+        problem,
         alignment.reason,
         {
             "state": alignment.state,

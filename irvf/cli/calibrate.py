@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in calibration.warnings:
         print(f"warning: {warning}")
     print(_summary(calibration))
-    print(f"{written[0]}: ros2 launch irvf fusion.launch.py params_file:={written[0]}")
+    print(f"{written[0]}: ros2 launch irvf fusion.launch.py extra_params_file:={written[0]}")
     print("judge it first by", ", ".join(str(path) for path in (written[1], picture)))
     return 0
 

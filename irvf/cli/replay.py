@@ -40,7 +40,8 @@ def _node_command(arguments: argparse.Namespace, thermal: str, rgb: str) -> list
     if arguments.params_file:
         given += ["--params-file", str(arguments.params_file)]
     given += ["--params-file", str(_write_parameters(arguments, thermal, rgb))]
-    remaps = {"thermal/image_raw": thermal, "rgb/image_raw": rgb, "rgb/camera_info": camera_info_topic(rgb)}
+    remaps = {"thermal/image_raw": thermal, "rgb/image_raw": rgb}
+    remaps.update({f"{name.split('/')[0]}/camera_info": camera_info_topic(topic) for name, topic in remaps.items()})
     for name, value in remaps.items():
         given += ["-r", f"{name}:={value}"]
     return node_command(*given)
@@ -69,7 +70,8 @@ def camera_info_topic(image_topic: str) -> str:
 def _player_command(arguments: argparse.Namespace, thermal: str, rgb: str, recorded: Path, report: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "irvf_fusion_node.bag_player", str(arguments.bag)),
-        *("--thermal-topic", thermal, "--rgb-topic", rgb, "--extra-topic", camera_info_topic(rgb)),
+        *("--thermal-topic", thermal, "--rgb-topic", rgb),
+        *(f"--extra-topic={topic}" for topic in (*map(camera_info_topic, (thermal, rgb)), "/tf", "/tf_static")),
         *("--namespace", NAMESPACE, f"--instruction={arguments.instruction}", "--rate", str(arguments.rate)),
         *("--timeout", str(arguments.timeout)),
         *("--record", str(recorded), "--report", str(report)),

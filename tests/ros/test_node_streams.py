@@ -56,6 +56,9 @@ def test_the_other_camera_goes_on_alone_where_that_is_wanted(active, alone, outc
     lone = [status for status in bench.heard["status"] if status.outcome == outcome]
     assert len(lone) >= 40
     assert "lost" in lone[0].message
+    said = [entry.message for message in bench.heard["diagnostics"] for entry in message.status]
+    assert any("published alone" in message for message in said)
+    bench.wait_for(lambda: any("published alone" in text for text in bench.log_texts()), "the log says it")
     shown = [m for m in bench.heard["image"] if m.header.stamp in [s.header.stamp for s in lone]]
     assert {(m.header.frame_id, m.height, m.width) for m in shown} == {(frame, *size)}
     if alone == "rgb":
