@@ -42,9 +42,6 @@ class Processor:
         statistics: counts and times.
         camera_infos: last one of each camera, as they come.
         refuse: counts a refusal under a reason, and warns of it with a message.
-
-    Attributes:
-        last: what the last item became; None before the first.
     """
 
     def __init__(
@@ -59,7 +56,6 @@ class Processor:
         self._camera_infos = camera_infos
         self._refuse = refuse
         self._in_work: Instruction | None = None  # what the present item is processed under
-        self.last: FusionResult | None = None
 
     def process(self, item: Item) -> None:
         """Fuse and publish; called in the inference thread."""
@@ -71,7 +67,7 @@ class Processor:
         decoded = time.monotonic_ns()
         largest = max(frames, key=lambda frame: frame.height * frame.width)
         patience = configured.patience(largest.height, largest.width)
-        result = self.last = configured.watchdog.run(_work(item, frames, instruction), patience)
+        result = configured.watchdog.run(_work(item, frames, instruction), patience)
         publishing = time.monotonic_ns()
         header = _header(item)
         camera = Stream.THERMAL if result.source is Source.THERMAL else Stream.RGB
