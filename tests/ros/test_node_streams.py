@@ -124,11 +124,14 @@ def compressed(pixel_values, encoding, suffix, codec, stamp, frame):
 
 def test_compressed_images_are_taken_and_given(bench):
     bench = bench(thermal__transport="compressed", rgb__transport="compressed", output__jpeg_quality=95)
-    assert bench.change_state("configure")
-    assert bench.change_state("activate")
+    # Before the node subscribes: to reliable publishers it would subscribe anew, and lose what comes meanwhile.
     publish = bench.node.create_publisher
     thermal = publish(CompressedImage, f"{NAMESPACE}/thermal/image_raw/compressed", RELIABLE)
     rgb = publish(CompressedImage, f"{NAMESPACE}/rgb/image_raw/compressed", RELIABLE)
+    assert bench.change_state("configure")
+    found = bench.fusion.get_publishers_info_by_topic
+    bench.wait_for(lambda: all(found(each.topic_name) for each in (thermal, rgb)), "the node knows the cameras")
+    assert bench.change_state("activate")
     bench.listen("image/compressed", CompressedImage)
     bench.wait_for(lambda: thermal.get_subscription_count() and rgb.get_subscription_count(), "it subscribes")
     bench.wait_for(lambda: bench.node.count_publishers(f"{NAMESPACE}/image/compressed"), "it offers")
